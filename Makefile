@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+#
+#   make            build everything into build/
+#   make bench      install what is missing, build, run scenarios/quick.toml and print the table
+#   make test       install what is missing, build, run every test
+#   make lint       formatting, static analysis
+#   make SAN=1 ...  the same with AddressSanitizer and UndefinedBehaviorSanitizer, in build/san/
+#
+# OPENSSL_PREFIX=DIR builds against the OpenSSL installed there; PYTHON=FILE runs another Python.
+
+PYTHON ?= /usr/bin/python3
+BUILD := build$(if $(SAN),/san)
+
+COMMON_FLAGS := -std=gnu11 -O2 -g -fno-omit-frame-pointer -pthread -MMD -MP
+WARNINGS := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla \
+            -Wwrite-strings -Wcast-qual -Wformat=2 -Wundef
+HARDENING := -fPIE -fstack-protector-strong -fstack-clash-protection -fcf-protection -D_FORTIFY_SOURCE=2
+HARDENING_LINK := -pie -Wl,-z,relro,-z,now,-z,noexecstack
+ifdef SAN
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
+HARDENING := -fPIE
+endif
+ifdef OPENSSL_PREFIX
+OPENSSL_CFLAGS := -I$(OPENSSL_PREFIX)/include
+OPENSSL_LIBDIR := $(firstword $(wildcard $(OPENSSL_PREFIX)/lib64 $(OPENSSL_PREFIX)/lib))
+OPENSSL_LINK := -L$(OPENSSL_LIBDIR) -Wl,-rpath,$(OPENSSL_LIBDIR)
+endif
+
+CFLAGS ?=
+LDFLAGS ?=
+ALL_CFLAGS = $(COMMON_FLAGS) $(WARNINGS) $(HARDENING) $(SANITIZE) -Icommon $(OPENSSL_CFLAGS) $(CFLAGS)
+ALL_LDFLAGS = $(HARDENING_LINK) $(SANITIZE) $(OPENSSL_LINK) $(LDFLAGS)
+LIBS := -lssl -lcrypto -lev -lhttp_parser -ljansson -lm
+
+# The rooms. Every .c file of a room belongs to its program; what several programs use is in common/.
+COMMON := $(wildcard common/*.c)
+PROXY := $(wildcard proxy/*.c)
+ECHO := $(wildcard echo-backend/*.c)
+FLOOR := loadgen/tls_floor.c
+LOADGEN := $(filter-out $(FLOOR),$(wildcard loadgen/*.c loadgen/light/*.c))
+UNIT := $(wildcard tests/unit/*.c)
+
+objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+
+PROGRAMS := $(addprefix $(BUILD)/,proxy echo-backend loadgen tls-floor)
+
+.PHONY: all deps bench test unit functional lint format clean distclean
+.DELETE_ON_ERROR:
+all: $(PROGRAMS)
+
+# Each room is a library, all but its main file; a program is its main file and the libraries, and a unit test links them too.
+library_objects = $(call objects,$(filter-out %/main.c,$(1)))
+$(BUILD)/common.a: $(call library_objects,$(COMMON))
+$(BUILD)/proxy.a: $(call library_objects,$(PROXY))
+$(BUILD)/echo-backend.a: $(call library_objects,$(ECHO))
+$(BUILD)/loadgen.a: $(call library_objects,$(LOADGEN))
+$(BUILD)/%.a:
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/proxy: $(BUILD)/obj/proxy/main.o $(BUILD)/proxy.a $(BUILD)/common.a
+$(BUILD)/echo-backend: $(BUILD)/obj/echo-backend/main.o $(BUILD)/echo-backend.a $(BUILD)/common.a
+$(BUILD)/loadgen: $(BUILD)/obj/loadgen/main.o $(BUILD)/loadgen.a $(BUILD)/common.a
+$(BUILD)/tls-floor: $(call objects,$(FLOOR)) $(BUILD)/common.a
+$(PROGRAMS):
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+$(BUILD)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+# A unit test tests/unit/test_NOUN.c is a program of its own.
+UNIT_PROGRAMS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT))
+$(BUILD)/obj/tests/unit/%.o: ALL_CFLAGS += -Iproxy -Iloadgen
+$(UNIT_PROGRAMS): $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/proxy.a $(BUILD)/loadgen.a $(BUILD)/common.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
+
+deps:
+	@PYTHON=$(PYTHON) scripts/install-deps
+
+bench: deps
+	@$(MAKE) --no-print-directory -s -j2 all
+	@TLSDYNO_BUILD_DIR=$(abspath $(BUILD)) $(PYTHON) scripts/tlsdyno run quick
+
+test: deps
+	@$(MAKE) --no-print-directory -s -j2 all unit-programs
+	@$(MAKE) --no-print-directory unit functional
+
+.PHONY: unit-programs
+unit-programs: $(UNIT_PROGRAMS)
+
+unit: unit-programs
+	@set -e; for program in $(UNIT_PROGRAMS); do echo "== $$program"; $$program; done
+
+PYTEST_FLAGS ?= -q
+functional: all
+	TLSDYNO_BUILD_DIR=$(abspath $(BUILD)) PYTHONPYCACHEPREFIX=$(abspath build/pycache) \
+	$(PYTHON) -m pytest $(PYTEST_FLAGS) -o cache_dir=$(abspath build/pytest_cache) --timeout 300 tests/functional
+
+C_FILES = $(shell git ls-files '*.c' '*.h')
+SHELL_FILES := scripts/install-deps .ci/run
+lint: deps
+	clang-format --dry-run --Werror $(C_FILES)
+	cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --enable=warning,performance,portability \
+		--suppress=missingIncludeSystem -Icommon -Iproxy -Iloadgen $(filter %.c,$(C_FILES))
+	shellcheck $(SHELL_FILES)
+	$(PYTHON) -m flake8 --max-line-length 120 scripts/tlsdyno scripts/tlsdyno_suite tests/functional
+	$(PYTHON) -m mypy --cache-dir build/mypy --ignore-missing-imports scripts/tlsdyno_suite
+
+format:
+	clang-format -i $(C_FILES)
+
+clean:
+	rm -rf build/obj build/san build/unit build/*.a $(PROGRAMS)
+
+distclean:
+	rm -rf build
+
+-include $(shell find build -name '*.d' 2>/dev/null)

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
+#include "address.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *parse_local(struct address *address, const char *path) {
+    struct sockaddr_un *local = &address->sockaddr.local;
+
+    if (strlen(path) >= sizeof local->sun_path)
+        return "the path of a UNIX socket has at most 107 bytes";
+    local->sun_family = AF_UNIX;
+    memcpy(local->sun_path, path, strlen(path) + 1);
+    address->length = sizeof *local;
+    return NULL;
+}
+
+/* "*": the IPv6 wildcard takes IPv4 connections too, where the machine has IPv6. */
+static const char *any_host(void) {
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return "0.0.0.0";
+    close(fd);
+    return "::";
+}
+
+const char *address_parse(struct address *address, const char *text) {
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
+    struct addrinfo *found;
+    char host[256];
+    const char *port;
+    size_t length;
+
+    memset(address, 0, sizeof *address);
+    if (*text == '/')
+        return parse_local(address, text);
+    if (*text == '[') {
+        const char *end = strchr(text, ']');
+        if (!end || (end[1] != ':' && end[1] != ','))
+            return "not [HOST]:PORT";
+        port = end + 2;
+        text++;
+        length = (size_t)(end - text);
+    } else {
+        port = strrchr(text, ',');
+        if (!port)
+            port = strrchr(text, ':');
+        if (!port)
+            return "not HOST:PORT or a path that begins with /";
+        length = (size_t)(port - text);
+        port++;
+        if (memchr(text, ':', length))
+            return "an IPv6 address goes in brackets: [HOST]:PORT";
+    }
+    if (length >= sizeof host)
+        return "the host name is too long";
+    memcpy(host, text, length);
+    host[length] = '\0';
+    if (!*port || strspn(port, "0123456789") != strlen(port) || strlen(port) > 5)
+        return "the port is not a number";
+    if (strtol(port, NULL, 10) > 65535)
+        return "the port is over 65535";
+    if (length == 0 || strcmp(host, "*") == 0)
+        memcpy(host, any_host(), strlen(any_host()) + 1);
+    int error = getaddrinfo(host, port, &hints, &found);
+    if (error)
+        return gai_strerror(error);
+    memcpy(&address->sockaddr, found->ai_addr, found->ai_addrlen);
+    address->length = found->ai_addrlen;
+    freeaddrinfo(found);
+    return NULL;
+}
+
+char *address_format(const struct address *address, char *text) {
+    char host[INET6_ADDRSTRLEN];
+
+    switch (address->sockaddr.any.sa_family) {
+    case AF_INET:
+        inet_ntop(AF_INET, &address->sockaddr.ipv4.sin_addr, host, sizeof host);
+        snprintf(text, ADDRESS_TEXT_MAX, "%s:%u", host, ntohs(address->sockaddr.ipv4.sin_port));
+        break;
+    case AF_INET6:
+        inet_ntop(AF_INET6, &address->sockaddr.ipv6.sin6_addr, host, sizeof host);
+        snprintf(text, ADDRESS_TEXT_MAX, "[%s]:%u", host, ntohs(address->sockaddr.ipv6.sin6_port));
+        break;
+    case AF_UNIX:
+        snprintf(text, ADDRESS_TEXT_MAX, "%s", address->sockaddr.local.sun_path);
+        break;
+    default:
+        snprintf(text, ADDRESS_TEXT_MAX, "?");
+    }
+    return text;
+}
+
+bool address_is_local(const struct address *address) {
+    return address->sockaddr.any.sa_family == AF_UNIX;
+}
+
+bool address_is_loopback(const struct address *address) {
+    const struct in6_addr *ipv6 = &address->sockaddr.ipv6.sin6_addr;
+
+    switch (address->sockaddr.any.sa_family) {
+    case AF_INET:
+        return ntohl(address->sockaddr.ipv4.sin_addr.s_addr) >> 24 == 127;
+    case AF_INET6:
+        return IN6_IS_ADDR_LOOPBACK(ipv6) || (IN6_IS_ADDR_V4MAPPED(ipv6) && ipv6->s6_addr[12] == 127);
+    default:
+        return true;
+    }
+}
+
+void address_set_nodelay(int fd) {
+    int on = 1;
+
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+static int new_socket(const struct address *address) {
+    return socket(address->sockaddr.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+}
+
+/* Closes fd but keeps the errno that made it necessary. */
+static int give_up(int fd) {
+    int error = errno;
+
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+/* True if a socket file is there and nobody answers on it. */
+static bool is_stale_socket_file(const struct address *address) {
+    int fd = new_socket(address);
+    bool stale;
+
+    if (fd < 0)
+        return false;
+    stale = connect(fd, &address->sockaddr.any, address->length) != 0 && errno == ECONNREFUSED;
+    close(fd);
+    return stale;
+}
+
+/* -1 with EADDRINUSE if somebody else uses the address: SO_REUSEPORT would let two programs share it unawares. */
+static int probe_free(const struct address *address) {
+    int on = 1, fd = new_socket(address);
+
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(fd, &address->sockaddr.any, address->length) != 0 || listen(fd, 1) != 0)
+        return give_up(fd);
+    close(fd);
+    return 0;
+}
+
+static int listen_one(struct address *address, int backlog, bool share) {
+    int on = 1, fd = new_socket(address);
+
+    if (fd < 0)
+        return -1;
+    if (!address_is_local(address)) {
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        if (share && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0)
+            return give_up(fd);
+    }
+    if (bind(fd, &address->sockaddr.any, address->length) != 0 || listen(fd, backlog) != 0)
+        return give_up(fd);
+    if (!address_is_local(address)) {
+        address->length = sizeof address->sockaddr;
+        getsockname(fd, &address->sockaddr.any, &address->length);
+    }
+    return fd;
+}
+
+bool address_listen(struct address *address, int backlog, int *fds, int count) {
+    bool local = address_is_local(address), share = !local && count > 1;
+
+    if (local && is_stale_socket_file(address))
+        unlink(address->sockaddr.local.sun_path);
+    if (share && probe_free(address) != 0)
+        return false;
+    for (int i = 0; i < count; i++) {
+        fds[i] = local && i > 0 ? fds[0] : listen_one(address, backlog, share);
+        if (fds[i] >= 0)
+            continue;
+        while (i-- > 0)
+            give_up(fds[i]);
+        return false;
+    }
+    return true;
+}
+
+int address_connect(const struct address *address) {
+    int fd = new_socket(address);
+
+    if (fd < 0)
+        return -1;
+    if (connect(fd, &address->sockaddr.any, address->length) != 0 && errno != EINPROGRESS)
+        return give_up(fd);
+    if (!address_is_local(address))
+        address_set_nodelay(fd);
+    return fd;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TLSDYNO_ADDRESS_H
+#define TLSDYNO_ADDRESS_H
+/* Where to listen and where to connect: IPv4, IPv6 and UNIX sockets behind one type. */
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#define ADDRESS_TEXT_MAX 128
+
+struct address {
+    union {
+        struct sockaddr any;
+        struct sockaddr_in ipv4;
+        struct sockaddr_in6 ipv6;
+        struct sockaddr_un local;
+        struct sockaddr_storage storage;
+    } sockaddr;
+    socklen_t length;
+};
+
+/*
+ * Reads "HOST:PORT", "[HOST]:PORT", stud's "HOST,PORT", "*:PORT" (every local address) or "/path.sock". A host name is
+ * resolved now and its first address taken. NULL if it is good, else why it is refused.
+ */
+const char *address_parse(struct address *address, const char *text);
+
+/* "127.0.0.1:80", "[::1]:80" or "/path.sock"; text holds ADDRESS_TEXT_MAX bytes. Returns text. */
+char *address_format(const struct address *address, char *text);
+
+/*
+ * Fills fds with count non-blocking, close-on-exec sockets that listen on address, one for each worker, so that each
+ * has a queue of its own (SO_REUSEPORT); of a UNIX socket there is only one, so all entries are the same descriptor. An
+ * address that somebody else uses is EADDRINUSE. Port 0 is replaced in *address by the port that was given. A UNIX
+ * socket file that nobody listens on any more is replaced. False with errno set on failure; nothing is left open then.
+ */
+bool address_listen(struct address *address, int backlog, int *fds, int count);
+
+/* A non-blocking socket on its way to address (errno EINPROGRESS is not an error here); -1 with errno set on failure.
+ */
+int address_connect(const struct address *address);
+
+bool address_is_local(const struct address *address); /* a UNIX socket */
+bool address_is_loopback(const struct address *address);
+
+/* Small writes leave at once (TCP_NODELAY); nothing to do on UNIX sockets. */
+void address_set_nodelay(int fd);
+
+#endif

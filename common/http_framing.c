@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+#include "http_framing.h"
+
+#include <string.h>
+#include <strings.h>
+
+/* Stops the parser after the current byte: http_framing_feed returns there. */
+static int stop_at(http_parser *parser, enum http_event event) {
+    struct http_framing *framing = parser->data;
+
+    framing->event = event;
+    http_parser_pause(parser, 1);
+    return 0;
+}
+
+static int on_message_begin(http_parser *parser) {
+    struct http_framing *framing = parser->data;
+
+    framing->target_length = 0;
+    framing->expects_continue = false;
+    framing->in_expect = false;
+    return 0;
+}
+
+static int on_url(http_parser *parser, const char *at, size_t length) {
+    struct http_framing *framing = parser->data;
+
+    if (framing->target_length + length >= framing->target_size)
+        return -1;
+    memcpy(framing->target + framing->target_length, at, length);
+    framing->target_length += length;
+    framing->target[framing->target_length] = '\0';
+    return 0;
+}
+
+/* A field that arrives in two pieces is not recognised: the client then waits out its own timer, as RFC 9110 10.1.1 has
+ * it. */
+static int on_header_field(http_parser *parser, const char *at, size_t length) {
+    struct http_framing *framing = parser->data;
+
+    framing->in_expect = length == 6 && strncasecmp(at, "expect", 6) == 0;
+    return 0;
+}
+
+static int on_header_value(http_parser *parser, const char *at, size_t length) {
+    struct http_framing *framing = parser->data;
+
+    if (framing->in_expect && length == 12 && strncasecmp(at, "100-continue", 12) == 0)
+        framing->expects_continue = true;
+    return 0;
+}
+
+static int on_headers_complete(http_parser *parser) {
+    struct http_framing *framing = parser->data;
+
+    framing->method = parser->method;
+    framing->status = parser->status_code;
+    framing->keep_alive = http_should_keep_alive(parser) != 0;
+    framing->has_length = parser->content_length != UINT64_MAX;
+    framing->content_length = framing->has_length ? parser->content_length : 0;
+    stop_at(parser, HTTP_HEADERS);
+    return framing->head_only ? 1 : 0;
+}
+
+static int on_body(http_parser *parser, const char *at, size_t length) {
+    struct http_framing *framing = parser->data;
+
+    framing->body = at;
+    framing->body_bytes = length;
+    return stop_at(parser, HTTP_BODY);
+}
+
+static int on_message_complete(http_parser *parser) {
+    struct http_framing *framing = parser->data;
+
+    framing->head_only = false;
+    return stop_at(parser, HTTP_DONE);
+}
+
+static const http_parser_settings settings = {
+    .on_message_begin = on_message_begin,
+    .on_url = on_url,
+    .on_header_field = on_header_field,
+    .on_header_value = on_header_value,
+    .on_headers_complete = on_headers_complete,
+    .on_body = on_body,
+    .on_message_complete = on_message_complete,
+};
+
+static void init(struct http_framing *framing, enum http_parser_type type) {
+    memset(framing, 0, sizeof *framing);
+    http_parser_init(&framing->parser, type);
+    framing->parser.data = framing;
+}
+
+void http_framing_init_request(struct http_framing *framing, char *target, size_t target_size) {
+    init(framing, HTTP_REQUEST);
+    framing->target = target;
+    framing->target_size = target_size;
+    target[0] = '\0';
+}
+
+void http_framing_init_response(struct http_framing *framing) {
+    init(framing, HTTP_RESPONSE);
+}
+
+void http_framing_expect_no_body(struct http_framing *framing) {
+    framing->head_only = true;
+}
+
+size_t http_framing_feed(struct http_framing *framing, const char *bytes, size_t length) {
+    size_t used;
+
+    framing->event = HTTP_MORE;
+    used = http_parser_execute(&framing->parser, &settings, bytes, length);
+    switch (HTTP_PARSER_ERRNO(&framing->parser)) {
+    case HPE_OK:
+        break;
+    case HPE_PAUSED:
+        http_parser_pause(&framing->parser, 0);
+        break;
+    default:
+        framing->event = HTTP_BAD;
+        framing->error = http_errno_description(HTTP_PARSER_ERRNO(&framing->parser));
+        return used;
+    }
+    if (framing->parser.upgrade && framing->event == HTTP_DONE) {
+        framing->event = HTTP_BAD;
+        framing->error = "the connection changes its protocol";
+    }
+    return used;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TLSDYNO_OPTIONS_H
+#define TLSDYNO_OPTIONS_H
+/*
+ * One table of options makes the command line, --help and (where a program has one) the configuration file, so that an
+ * option is described in one place.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum option_kind {
+    OPTION_FLAG,     /* bool *: set to true */
+    OPTION_STRING,   /* const char **: points into argv */
+    OPTION_UINT,     /* uint64_t *, between min and max */
+    OPTION_DURATION, /* uint64_t *, ns, between min and max */
+    OPTION_SIZE,     /* uint64_t *, bytes, between min and max */
+    OPTION_CHOICE,   /* int *: index into choices */
+    OPTION_PARSE,    /* whatever parse() makes of it */
+    OPTION_HELP,     /* print the table and exit 0 */
+    OPTION_VERSION,  /* print the version and exit 0 */
+};
+
+struct option_spec {
+    const char *name; /* without dashes; NULL: a heading for --help, whose text is in help */
+    char letter;      /* 0: no short form */
+    enum option_kind kind;
+    const char *value_name; /* for --help; NULL for flags */
+    const char *help;
+    void *target;
+    const char *const *choices;                            /* OPTION_CHOICE: ended by NULL */
+    const char *(*parse)(void *target, const char *value); /* OPTION_PARSE: NULL or why the value is refused */
+    uint64_t min, max;                                     /* max 0: no limit */
+};
+
+struct option_table {
+    const char *program;
+    const char *usage;   /* what follows the program's name in --help */
+    const char *summary; /* a line or two for --help */
+    const struct option_spec *options;
+    int count;
+};
+
+/*
+ * Reads argv into the targets and returns the index of the first operand (argv is permuted as getopt does). Whatever is
+ * wrong ends the program with EXIT_USAGE and one line that names the option.
+ */
+int options_parse(const struct option_table *table, int argc, char **argv);
+
+void options_print_help(const struct option_table *table, FILE *out);
+
+#endif

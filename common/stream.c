@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+#include "stream.h"
+
+#include <errno.h>
+#include <ev.h>
+#include <openssl/err.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+void stream_open_plain(struct stream *stream, int fd) {
+    *stream = (struct stream){.fd = fd};
+}
+
+bool stream_open_tls(struct stream *stream, int fd, SSL_CTX *context, bool as_server) {
+    *stream = (struct stream){.fd = fd, .ssl = SSL_new(context)};
+    if (!stream->ssl || !SSL_set_fd(stream->ssl, fd)) {
+        stream_close(stream);
+        return false;
+    }
+    if (as_server)
+        SSL_set_accept_state(stream->ssl);
+    else
+        SSL_set_connect_state(stream->ssl);
+    return true;
+}
+
+static enum stream_result system_result(struct stream *stream, int direction) {
+    if (errno == EAGAIN || errno == EINTR) {
+        stream->wants = direction;
+        return STREAM_RETRY;
+    }
+    stream->error = errno;
+    stream->tls_error = 0;
+    return STREAM_ERROR;
+}
+
+/* What a return value <= 0 of the TLS library means. The error queue was cleared before the call that gave it. */
+static enum stream_result tls_result(struct stream *stream, int returned) {
+    int saved_errno = errno;
+
+    switch (SSL_get_error(stream->ssl, returned)) {
+    case SSL_ERROR_WANT_READ:
+        stream->wants = EV_READ;
+        return STREAM_RETRY;
+    case SSL_ERROR_WANT_WRITE:
+        stream->wants = EV_WRITE;
+        return STREAM_RETRY;
+    case SSL_ERROR_ZERO_RETURN:
+        return STREAM_EOF;
+    case SSL_ERROR_SYSCALL:
+        /* A FIN without close_notify is STREAM_EOF through SSL_OP_IGNORE_UNEXPECTED_EOF, where that is set. */
+        stream->error = saved_errno;
+        stream->tls_error = 0;
+        return STREAM_ERROR;
+    default:
+        stream->error = 0;
+        stream->tls_error = ERR_peek_error();
+        return STREAM_ERROR;
+    }
+}
+
+enum stream_result stream_handshake(struct stream *stream) {
+    int done;
+
+    if (!stream->ssl)
+        return STREAM_OK;
+    ERR_clear_error();
+    errno = 0;
+    done = SSL_do_handshake(stream->ssl);
+    return done == 1 ? STREAM_OK : tls_result(stream, done);
+}
+
+enum stream_result stream_read(struct stream *stream, char *bytes, size_t size, size_t *got) {
+    ssize_t count;
+
+    if (stream->ssl) {
+        ERR_clear_error();
+        errno = 0;
+        int done = SSL_read_ex(stream->ssl, bytes, size, got);
+        return done == 1 ? STREAM_OK : tls_result(stream, done);
+    }
+    count = recv(stream->fd, bytes, size, 0);
+    if (count == 0)
+        return STREAM_EOF;
+    if (count < 0)
+        return system_result(stream, EV_READ);
+    *got = (size_t)count;
+    return STREAM_OK;
+}
+
+enum stream_result stream_write(struct stream *stream, const char *bytes, size_t length, size_t *put) {
+    ssize_t count;
+
+    if (stream->ssl) {
+        ERR_clear_error();
+        errno = 0;
+        int done = SSL_write_ex(stream->ssl, bytes, length, put);
+        return done == 1 ? STREAM_OK : tls_result(stream, done);
+    }
+    count = send(stream->fd, bytes, length, MSG_NOSIGNAL);
+    if (count < 0)
+        return system_result(stream, EV_WRITE);
+    *put = (size_t)count;
+    return STREAM_OK;
+}
+
+enum stream_result stream_end(struct stream *stream) {
+    if (stream->sent_end)
+        return STREAM_OK;
+    if (stream->ssl) {
+        ERR_clear_error();
+        errno = 0;
+        int done = SSL_shutdown(stream->ssl);
+        if (done < 0) {
+            enum stream_result result = tls_result(stream, done);
+            if (result != STREAM_OK)
+                return result;
+        }
+    }
+    stream->sent_end = true;
+    if (shutdown(stream->fd, SHUT_WR) != 0)
+        return system_result(stream, EV_WRITE);
+    return STREAM_OK;
+}
+
+bool stream_has_pending(const struct stream *stream) {
+    return stream->ssl && SSL_has_pending(stream->ssl);
+}
+
+void stream_close(struct stream *stream) {
+    if (stream->ssl) {
+        /*
+         * An SSL freed without a close_notify takes its session out of the cache: right after an error, wrong for a
+         * client that merely hung up first.
+         */
+        if (!stream->error && !stream->tls_error)
+            SSL_set_shutdown(stream->ssl, SSL_get_shutdown(stream->ssl) | SSL_SENT_SHUTDOWN);
+        SSL_free(stream->ssl);
+    }
+    if (stream->fd >= 0)
+        close(stream->fd);
+    *stream = (struct stream){.fd = -1};
+}
+
+const char *stream_error(const struct stream *stream) {
+    if (stream->tls_error) {
+        const char *reason = ERR_reason_error_string(stream->tls_error);
+        return reason ? reason : "TLS error";
+    }
+    return stream->error ? strerror(stream->error) : "closed in the middle of a record";
+}

@@ -1,0 +1,26 @@
+"""Times as the C programs spell them (`500ms`, `5s`, `2m`; a bare number is seconds), and how a person reads them."""
+import re
+
+SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
+
+
+def parse_time(text: str | int | float) -> float:
+    """Seconds; ValueError with a reason when it is no time."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|)", str(text))
+    if not found:
+        raise ValueError(f"'{text}' is not a time such as 500ms, 5s or 2m")
+    return float(found[1]) * SECONDS[found[2]]
+
+
+def format_time(seconds: float) -> str:
+    """The spelling that the C programs take, without loss down to a millisecond."""
+    milliseconds = round(seconds * 1000)
+    return f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"
+
+
+def about(seconds: float) -> str:
+    """For people: `45 s`, `3 min 20 s`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60:02d} s"
