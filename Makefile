@@ -9,11 +9,13 @@
 # OPENSSL_PREFIX=DIR builds against the OpenSSL installed there; PYTHON=FILE runs another Python.
 
 PYTHON ?= /usr/bin/python3
+# V=1 shows the whole commands.
+Q := $(if $(V),,@)
 BUILD := build$(if $(SAN),/san)
 
 COMMON_FLAGS := -std=gnu11 -O2 -g -fno-omit-frame-pointer -pthread -MMD -MP
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla \
-            -Wwrite-strings -Wcast-qual -Wformat=2 -Wundef
+            -Wwrite-strings -Wcast-qual -Wformat=2 -Wundef -Wno-missing-field-initializers
 HARDENING := -fPIE -fstack-protector-strong -fstack-clash-protection -fcf-protection -D_FORTIFY_SOURCE=2
 HARDENING_LINK := -pie -Wl,-z,relro,-z,now,-z,noexecstack
 ifdef SAN
@@ -44,7 +46,8 @@ objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 PROGRAMS := $(addprefix $(BUILD)/,proxy echo-backend loadgen tls-floor)
 
-.PHONY: all deps bench test unit functional lint format clean distclean
+# What each job needs is installed first: deps-bench, deps-test, deps-lint.
+.PHONY: all bench test unit functional lint format clean distclean
 .DELETE_ON_ERROR:
 all: $(PROGRAMS)
 
@@ -56,34 +59,37 @@ $(BUILD)/echo-backend.a: $(call library_objects,$(ECHO))
 $(BUILD)/loadgen.a: $(call library_objects,$(LOADGEN))
 $(BUILD)/%.a:
 	@rm -f $@
-	$(AR) rcs $@ $^
+	@$(AR) rcs $@ $^
 
 $(BUILD)/proxy: $(BUILD)/obj/proxy/main.o $(BUILD)/proxy.a $(BUILD)/common.a
 $(BUILD)/echo-backend: $(BUILD)/obj/echo-backend/main.o $(BUILD)/echo-backend.a $(BUILD)/common.a
 $(BUILD)/loadgen: $(BUILD)/obj/loadgen/main.o $(BUILD)/loadgen.a $(BUILD)/common.a
 $(BUILD)/tls-floor: $(call objects,$(FLOOR)) $(BUILD)/common.a
 $(PROGRAMS):
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+	@echo "link $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+	@echo "cc   $<"
+	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 # A unit test tests/unit/test_NOUN.c is a program of its own.
 UNIT_PROGRAMS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT))
 $(BUILD)/obj/tests/unit/%.o: ALL_CFLAGS += -Iproxy -Iloadgen
 $(UNIT_PROGRAMS): $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/proxy.a $(BUILD)/loadgen.a $(BUILD)/common.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
+	@echo "link $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 
-deps:
-	@PYTHON=$(PYTHON) scripts/install-deps
+deps-%:
+	@scripts/install-deps $*
 
-bench: deps
+bench: deps-bench
 	@$(MAKE) --no-print-directory -s -j2 all
 	@TLSDYNO_BUILD_DIR=$(abspath $(BUILD)) $(PYTHON) scripts/tlsdyno run quick
 
-test: deps
+test: deps-test
 	@$(MAKE) --no-print-directory -s -j2 all unit-programs
 	@$(MAKE) --no-print-directory unit functional
 
@@ -100,7 +106,7 @@ functional: all
 
 C_FILES = $(shell git ls-files '*.c' '*.h')
 SHELL_FILES := scripts/install-deps .ci/run
-lint: deps
+lint: deps-lint
 	clang-format --dry-run --Werror $(C_FILES)
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --enable=warning,performance,portability \
 		--suppress=missingIncludeSystem -Icommon -Iproxy -Iloadgen $(filter %.c,$(C_FILES))

@@ -14,7 +14,10 @@ static const char *openssl_reason(void) {
     unsigned long code = ERR_peek_error();
     const char *reason = code ? ERR_reason_error_string(code) : NULL;
 
-    return reason ? reason : "not a PEM file";
+    /* What the decoders say when they went through the whole file and found nothing of the kind. */
+    if (!reason || ERR_GET_REASON(code) == ERR_R_UNSUPPORTED || ERR_GET_REASON(code) == PEM_R_NO_START_LINE)
+        return "there is none in this file";
+    return reason;
 }
 
 static const char *refuse(const char *file, const char *what, const char *why) {

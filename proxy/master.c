@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+#include "master.h"
+
+#include "log.h"
+#include "prefork.h"
+#include "session_store.h"
+#include "stats.h"
+#include "stats_server.h"
+#include "tls_context.h"
+#include "worker.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct master {
+    const struct proxy_settings *settings;
+    struct address frontend; /* with the port that was given */
+    SSL_CTX *tls;
+    struct stats stats;
+    struct prefork pool;
+    struct stats_server stats_server;
+    int listener[PREFORK_WORKERS_MAX];
+    int stats_listener;
+};
+
+static int run_worker(int index, struct ev_loop *loop, void *context) {
+    struct master *master = context;
+    struct worker worker = {
+        .loop = loop,
+        .settings = master->settings,
+        .tls = master->tls,
+        .counters = &master->stats.worker[index],
+    };
+
+    /* Each worker holds its own queue only: a socket is gone when the last holder has closed it. */
+    for (int i = 0; i < master->pool.workers; i++)
+        if (master->listener[i] != master->listener[index])
+            close(master->listener[i]);
+    if (master->stats_listener >= 0)
+        close(master->stats_listener);
+    tls_context_count_in(master->tls, worker.counters);
+    return worker_run(&worker, master->listener[index]);
+}
+
+static void close_listeners(struct master *master) {
+    for (int i = 0; i < master->pool.workers; i++)
+        if (i == 0 || master->listener[i] != master->listener[0])
+            close(master->listener[i]);
+    if (address_is_local(&master->frontend))
+        unlink(master->frontend.sockaddr.local.sun_path);
+}
+
+static void signalled(int signal_number, void *context) {
+    struct master *master = context;
+
+    if (signal_number == SIGHUP || (signal_number == SIGTERM && master->pool.ending))
+        return;
+    if (!master->pool.ending) {
+        log_info("%s", signal_number == SIGTERM ? "draining: connections may end" : "stopping");
+        close_listeners(master);
+    }
+    prefork_end(&master->pool, signal_number);
+}
+
+static void listen_on(struct address *address, uint64_t backlog, int *fds, int count, const char *option) {
+    char text[ADDRESS_TEXT_MAX];
+
+    if (!address_listen(address, (int)backlog, fds, count))
+        fail(EXIT_USAGE, "--%s: %s: cannot listen: %s", option, address_format(address, text), strerror(errno));
+}
+
+static void announce(const char *what, const struct address *address) {
+    char text[ADDRESS_TEXT_MAX];
+
+    printf("%s on %s\n", what, address_format(address, text));
+    fflush(stdout);
+}
+
+static void write_pidfile(const char *path) {
+    FILE *file = fopen(path, "w");
+
+    if (!file || fprintf(file, "%d\n", (int)getpid()) < 0 || fclose(file) != 0)
+        fail(EXIT_USAGE, "--pidfile: %s: %s", path, strerror(errno));
+}
+
+int master_run(const struct proxy_settings *settings) {
+    static struct master master; /* static: its address goes into forked workers and callbacks */
+    struct session_store *store = settings->session_cache ? session_store_new(settings->session_cache) : NULL;
+    struct address stats_address = settings->stats;
+
+    master.settings = settings;
+    master.frontend = settings->frontend;
+    master.tls = tls_context_new(settings, store);
+    master.stats_listener = -1;
+    if (settings->test_only)
+        return 0;
+    master.pool = (struct prefork){
+        .workers = (int)settings->workers,
+        .cpus = &settings->cpus,
+        .respawn = true,
+        .run = run_worker,
+        .signalled = signalled,
+        .context = &master,
+    };
+    listen_on(&master.frontend, settings->backlog, master.listener, master.pool.workers, "frontend");
+    if (settings->has_stats)
+        listen_on(&stats_address, 16, &master.stats_listener, 1, "stats");
+    if (settings->pidfile)
+        write_pidfile(settings->pidfile);
+    stats_init(&master.stats, master.pool.workers);
+    prefork_start(&master.pool, EV_DEFAULT);
+    if (settings->has_stats) {
+        stats_server_start(&master.stats_server, EV_DEFAULT, master.stats_listener, &master.stats);
+        announce("stats", &stats_address);
+    }
+    announce("listening", &master.frontend);
+    ev_run(EV_DEFAULT, 0);
+    if (settings->has_stats && address_is_local(&stats_address))
+        unlink(stats_address.sockaddr.local.sun_path);
+    if (settings->pidfile)
+        unlink(settings->pidfile);
+    return 0;
+}

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
+#include "session_store.h"
+
+#include "shared_memory.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+
+#define NONE UINT32_MAX
+/* Below this, one shard: a small cache must hold as many sessions as it was given, however their IDs fall. */
+#define SESSIONS_TO_SHARD 4096
+#define SHARDS            16
+
+struct slot {
+    uint32_t chain; /* next in the bucket, or next free */
+    uint32_t older, newer;
+    uint16_t length;
+    uint8_t id_length;
+    uint8_t id[SESSION_ID_MAX];
+    uint64_t expires_s;
+    uint8_t bytes[SESSION_BYTES_MAX];
+};
+
+struct shard {
+    pthread_mutex_t lock;
+    uint32_t slots, buckets; /* buckets: a power of two */
+    uint32_t free, oldest, newest;
+    uint32_t count;
+    uint32_t *bucket; /* the same address in every worker: mapped before the fork */
+    struct slot *slot;
+} __attribute__((aligned(64)));
+
+struct session_store {
+    uint32_t shards;
+    struct shard shard[];
+};
+
+static void shard_clear(struct shard *shard) {
+    memset(shard->bucket, 0xff, shard->buckets * sizeof *shard->bucket); /* NONE */
+    for (uint32_t i = 0; i < shard->slots; i++)
+        shard->slot[i].chain = i + 1 < shard->slots ? i + 1 : NONE;
+    shard->free = 0;
+    shard->oldest = shard->newest = NONE;
+    shard->count = 0;
+}
+
+static void shard_init(struct shard *shard, uint32_t slots) {
+    pthread_mutexattr_t attributes;
+
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+    pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+    pthread_mutex_init(&shard->lock, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+    shard->slots = slots;
+    shard->buckets = 1;
+    while (shard->buckets < slots)
+        shard->buckets *= 2;
+    shard->bucket = shared_memory_new(shard->buckets * sizeof *shard->bucket);
+    shard->slot = shared_memory_new(slots * sizeof *shard->slot);
+    shard_clear(shard);
+}
+
+struct session_store *session_store_new(uint64_t sessions) {
+    uint32_t shards = sessions < SESSIONS_TO_SHARD ? 1 : SHARDS;
+    struct session_store *store = shared_memory_new(sizeof *store + shards * sizeof *store->shard);
+
+    store->shards = shards;
+    for (uint32_t i = 0; i < shards; i++)
+        shard_init(&store->shard[i], (uint32_t)((sessions + shards - 1) / shards));
+    return store;
+}
+
+/* FNV-1a. The IDs are random bytes of our own making, but a client may send what it likes in a ClientHello. */
+static uint32_t hash_id(const uint8_t *id, size_t length) {
+    uint32_t hash = 2166136261u;
+
+    for (size_t i = 0; i < length; i++)
+        hash = (hash ^ id[i]) * 16777619u;
+    return hash ^ hash >> 15;
+}
+
+static struct shard *lock_shard(struct session_store *store, uint32_t hash) {
+    struct shard *shard = &store->shard[hash % store->shards];
+
+    if (pthread_mutex_lock(&shard->lock) == EOWNERDEAD) {
+        /* Its owner died in the middle of a change: the lists may be in pieces. A cache may forget. */
+        shard_clear(shard);
+        pthread_mutex_consistent(&shard->lock);
+    }
+    return shard;
+}
+
+static uint32_t *bucket_of(struct shard *shard, uint32_t hash) {
+    return &shard->bucket[(hash / SHARDS) & (shard->buckets - 1)];
+}
+
+/* The link that leads to the slot with this ID, or to NONE. */
+static uint32_t *find(struct shard *shard, uint32_t hash, const uint8_t *id, size_t id_length) {
+    uint32_t *link = bucket_of(shard, hash);
+
+    while (*link != NONE) {
+        struct slot *slot = &shard->slot[*link];
+        if (slot->id_length == id_length && memcmp(slot->id, id, id_length) == 0)
+            break;
+        link = &slot->chain;
+    }
+    return link;
+}
+
+static void unlink_age(struct shard *shard, struct slot *slot) {
+    *(slot->older == NONE ? &shard->oldest : &shard->slot[slot->older].newer) = slot->newer;
+    *(slot->newer == NONE ? &shard->newest : &shard->slot[slot->newer].older) = slot->older;
+}
+
+static void link_newest(struct shard *shard, uint32_t index) {
+    struct slot *slot = &shard->slot[index];
+
+    slot->older = shard->newest;
+    slot->newer = NONE;
+    *(slot->older == NONE ? &shard->oldest : &shard->slot[slot->older].newer) = index;
+    shard->newest = index;
+}
+
+/* Takes the slot that link leads to out of its bucket and the order of use, and makes it free. */
+static void drop(struct shard *shard, uint32_t *link) {
+    uint32_t index = *link;
+    struct slot *slot = &shard->slot[index];
+
+    *link = slot->chain;
+    unlink_age(shard, slot);
+    slot->chain = shard->free;
+    shard->free = index;
+    shard->count--;
+}
+
+static void drop_oldest(struct shard *shard) {
+    const struct slot *slot = &shard->slot[shard->oldest];
+
+    drop(shard, find(shard, hash_id(slot->id, slot->id_length), slot->id, slot->id_length));
+}
+
+bool session_store_put(struct session_store *store, const uint8_t *id, size_t id_length, const uint8_t *bytes,
+                       size_t length, uint64_t expires_s) {
+    uint32_t hash = hash_id(id, id_length), index, *bucket, *link;
+    struct shard *shard;
+    struct slot *slot;
+
+    if (length > SESSION_BYTES_MAX || id_length > SESSION_ID_MAX || length == 0)
+        return false;
+    shard = lock_shard(store, hash);
+    link = find(shard, hash, id, id_length);
+    if (*link != NONE)
+        drop(shard, link);
+    if (shard->free == NONE)
+        drop_oldest(shard);
+    index = shard->free;
+    slot = &shard->slot[index];
+    shard->free = slot->chain;
+    slot->id_length = (uint8_t)id_length;
+    memcpy(slot->id, id, id_length);
+    slot->length = (uint16_t)length;
+    memcpy(slot->bytes, bytes, length);
+    slot->expires_s = expires_s;
+    bucket = bucket_of(shard, hash);
+    slot->chain = *bucket;
+    *bucket = index;
+    link_newest(shard, index);
+    shard->count++;
+    pthread_mutex_unlock(&shard->lock);
+    return true;
+}
+
+size_t session_store_get(struct session_store *store, const uint8_t *id, size_t id_length, uint8_t *bytes,
+                         uint64_t now_s) {
+    uint32_t hash = hash_id(id, id_length), *link;
+    struct shard *shard = lock_shard(store, hash);
+    size_t length = 0;
+
+    link = find(shard, hash, id, id_length);
+    if (*link != NONE) {
+        struct slot *slot = &shard->slot[*link];
+        if (slot->expires_s <= now_s) {
+            drop(shard, link);
+        } else {
+            length = slot->length;
+            memcpy(bytes, slot->bytes, length);
+            unlink_age(shard, slot);
+            link_newest(shard, *link);
+        }
+    }
+    pthread_mutex_unlock(&shard->lock);
+    return length;
+}
+
+void session_store_remove(struct session_store *store, const uint8_t *id, size_t id_length) {
+    uint32_t hash = hash_id(id, id_length), *link;
+    struct shard *shard = lock_shard(store, hash);
+
+    link = find(shard, hash, id, id_length);
+    if (*link != NONE)
+        drop(shard, link);
+    pthread_mutex_unlock(&shard->lock);
+}
+
+uint64_t session_store_count(struct session_store *store) {
+    uint64_t count = 0;
+
+    for (uint32_t i = 0; i < store->shards; i++)
+        count += __atomic_load_n(&store->shard[i].count, __ATOMIC_RELAXED);
+    return count;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PROXY_SESSION_STORE_H
+#define PROXY_SESSION_STORE_H
+/*
+ * TLS sessions that all workers share, found by session ID: a fixed number of slots in shared memory.
+ *
+ *   shard 0: lock | buckets -> chains of slots | least recently used <-> ... <-> most recently used
+ *   shard 1: ...
+ *
+ * An ID belongs to the shard that its hash says, so workers rarely wait for each other. Every operation is O(1). When a
+ * shard is full, the session that was used longest ago makes room. A worker that dies inside a shard costs the sessions
+ * of that shard, never the lock.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SESSION_ID_MAX    32  /* RFC 5246, 7.4.1.2 */
+#define SESSION_BYTES_MAX 512 /* an encoded session with a client certificate may be larger: it is not kept */
+
+struct session_store;
+
+/* A store for at least so many sessions (> 0), in shared memory: made before the workers are forked. */
+struct session_store *session_store_new(uint64_t sessions);
+
+/* Keeps a copy until expires_s (CLOCK_REALTIME seconds). An older session of the same ID is replaced. False: too large.
+ */
+bool session_store_put(struct session_store *store, const uint8_t *id, size_t id_length, const uint8_t *bytes,
+                       size_t length, uint64_t expires_s);
+
+/*
+ * Copies the session into bytes (SESSION_BYTES_MAX) and returns its length; 0 if it is not there or expired at now_s.
+ */
+size_t session_store_get(struct session_store *store, const uint8_t *id, size_t id_length, uint8_t *bytes,
+                         uint64_t now_s);
+
+void session_store_remove(struct session_store *store, const uint8_t *id, size_t id_length);
+
+/* Sessions held now, expired ones that nobody asked for included. */
+uint64_t session_store_count(struct session_store *store);
+
+#endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PROXY_SETTINGS_H
+#define PROXY_SETTINGS_H
+/* What the operator asked for. Read once, before the workers are forked; nobody changes it afterwards. */
+#include "address.h"
+#include "affinity.h"
+
+#include <stdint.h>
+
+struct proxy_settings {
+    struct address frontend;
+    struct address backend;
+    struct address stats;
+    bool has_stats;
+    uint64_t workers;
+    uint64_t backlog;
+    struct cpu_list cpus;
+
+    char **certificates; /* PEM files: key and chain together */
+    int certificate_count;
+    int tls_min, tls_max; /* protocol numbers; 0: the library's own limit */
+    const char *ciphers;  /* TLS 1.2 and before */
+    const char *ciphersuites;
+    const char *groups;
+    const char *sigalgs;
+    bool prefer_server_ciphers;
+
+    uint64_t session_cache; /* sessions; 0: no cache */
+    int tickets;            /* 1: on */
+    uint64_t num_tickets;   /* TLS 1.3 tickets after a full handshake */
+
+    uint64_t handshake_timeout_ns; /* from accept to a finished handshake */
+    uint64_t connect_timeout_ns;   /* to the backend */
+    uint64_t idle_timeout_ns;      /* without a byte in either direction */
+
+    const char *pidfile;
+    bool quiet;
+    bool test_only;
+};
+
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PROXY_STATS_H
+#define PROXY_STATS_H
+/*
+ * What happened, counted. Each worker has its own counters in shared memory and is their only writer; the master reads
+ * them all. Every connection that was accepted is closed for exactly one reason, so the counters add up:
+ * accepted = open + sum of closed by reason.
+ */
+#include <stdint.h>
+#include <stdio.h>
+
+/* X(name, text): why a connection was closed. */
+#define CLOSE_REASONS(X)                                                                                               \
+    X(done, "both sides had ended")                                                                                    \
+    X(handshake_failed, "the TLS handshake failed")                                                                    \
+    X(handshake_timeout, "the TLS handshake took too long")                                                            \
+    X(connect_failed, "the backend refused")                                                                           \
+    X(connect_timeout, "the backend did not answer")                                                                   \
+    X(client_error, "the client's side broke")                                                                         \
+    X(backend_error, "the backend's side broke")                                                                       \
+    X(idle_timeout, "nothing came for too long")                                                                       \
+    X(no_resources, "out of memory or descriptors")
+
+enum close_reason {
+#define X(name, text) CLOSE_##name,
+    CLOSE_REASONS(X)
+#undef X
+        CLOSE_REASON_COUNT
+};
+
+/* X(name, text): the other counters. Bytes are those of the application, in the clear. */
+#define COUNTERS(X)                                                                                                    \
+    X(connections_accepted, "client connections accepted")                                                             \
+    X(handshakes_full, "full TLS handshakes completed")                                                                \
+    X(handshakes_resumed, "TLS handshakes that resumed a session, completed")                                          \
+    X(bytes_from_client, "application bytes received from clients")                                                    \
+    X(bytes_to_client, "application bytes sent to clients")                                                            \
+    X(bytes_from_backend, "bytes received from the backend")                                                           \
+    X(bytes_to_backend, "bytes sent to the backend")                                                                   \
+    X(accept_pauses, "times accepting paused for want of descriptors")                                                 \
+    X(session_hits, "sessions found in the cache")                                                                     \
+    X(session_misses, "sessions asked for and not found")                                                              \
+    X(session_stores, "sessions put into the cache")                                                                   \
+    X(session_too_large, "sessions that did not fit a slot of the cache")
+
+struct worker_counters {
+#define X(name, text) uint64_t name;
+    COUNTERS(X)
+#undef X
+    uint64_t closed[CLOSE_REASON_COUNT];
+} __attribute__((aligned(64)));
+
+struct stats {
+    struct worker_counters *worker; /* in shared memory */
+    int workers;
+};
+
+/* Counters for so many workers, all zero, in shared memory. */
+void stats_init(struct stats *stats, int workers);
+
+/* Adds to a counter that this process alone writes and others read. */
+static inline void stats_add(uint64_t *counter, uint64_t amount) {
+    __atomic_store_n(counter, *counter + amount, __ATOMIC_RELAXED);
+}
+
+const char *close_reason_name(enum close_reason reason);
+
+/* One JSON object: totals at the top level, the same by worker in "workers". */
+void stats_write_json(const struct stats *stats, FILE *out);
+
+/* Prometheus' text format, version 0.0.4. */
+void stats_write_prometheus(const struct stats *stats, FILE *out);
+
+#endif

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PROXY_TLS_CONTEXT_H
+#define PROXY_TLS_CONTEXT_H
+/* The server's TLS: certificates, versions, ciphers, and how sessions are resumed. */
+#include "session_store.h"
+#include "settings.h"
+#include "stats.h"
+
+#include <openssl/ssl.h>
+
+/*
+ * Built in the master, so that all workers have the same ticket keys. store may be NULL: no session cache. Whatever is
+ * wrong with the settings ends the program with EXIT_USAGE and one line.
+ */
+SSL_CTX *tls_context_new(const struct proxy_settings *settings, struct session_store *store);
+
+/* In a worker: where this process counts its look-ups in the session cache. */
+void tls_context_count_in(SSL_CTX *context, struct worker_counters *counters);
+
+#endif

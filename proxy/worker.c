@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
+#include "worker.h"
+
+#include "connection.h"
+#include "log.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* A burst may not keep the connections that are there waiting for long: a handshake costs up to a millisecond. */
+#define ACCEPTS_A_TURN 4
+/* Without a free descriptor the listener stays readable: polling it would spin. */
+#define ACCEPT_PAUSE_S 0.1
+
+static void resume_accepting(struct ev_loop *loop, ev_timer *timer, int events) {
+    (void)events;
+    struct worker *worker = timer->data;
+
+    if (!worker->draining)
+        ev_io_start(loop, &worker->accept_watcher);
+}
+
+static void pause_accepting(struct worker *worker) {
+    log_error("accept: %s: pausing for %.0f ms", strerror(errno), ACCEPT_PAUSE_S * 1e3);
+    stats_add(&worker->counters->accept_pauses, 1);
+    ev_io_stop(worker->loop, &worker->accept_watcher);
+    ev_timer_set(&worker->accept_pause, ACCEPT_PAUSE_S, 0.);
+    ev_timer_start(worker->loop, &worker->accept_pause);
+}
+
+/* False: nobody is waiting, or accepting has been paused. */
+static bool accept_one(struct worker *worker) {
+    int fd = accept4(worker->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+    if (fd >= 0) {
+        stats_add(&worker->counters->connections_accepted, 1);
+        connection_new(worker, fd);
+        return true;
+    }
+    switch (errno) {
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+        pause_accepting(worker);
+        return false;
+    case EAGAIN:
+        return false;
+    default:
+        return true; /* that client has gone: ECONNABORTED and the like */
+    }
+}
+
+static void accept_ready(struct ev_loop *loop, ev_io *watcher, int events) {
+    (void)loop, (void)events;
+    for (int i = 0; i < ACCEPTS_A_TURN && accept_one(watcher->data); i++)
+        ;
+}
+
+static void end_if_drained(struct worker *worker) {
+    if (worker->draining && worker->connections == 0)
+        ev_break(worker->loop, EVBREAK_ALL);
+}
+
+/* Clients that are in the queue already have been promised a connection: they are taken, then the door is closed. */
+static void drain(struct ev_loop *loop, ev_signal *watcher, int events) {
+    (void)events;
+    struct worker *worker = watcher->data;
+
+    if (worker->draining)
+        return;
+    while (ev_is_active(&worker->accept_watcher) && accept_one(worker))
+        ;
+    worker->draining = true;
+    ev_io_stop(loop, &worker->accept_watcher);
+    ev_timer_stop(loop, &worker->accept_pause);
+    close(worker->listener);
+    end_if_drained(worker);
+}
+
+void worker_connection_ended(struct worker *worker) {
+    worker->connections--;
+    end_if_drained(worker);
+}
+
+int worker_run(struct worker *worker, int listener) {
+    worker->listener = listener;
+    ev_io_init(&worker->accept_watcher, accept_ready, listener, EV_READ);
+    worker->accept_watcher.data = worker;
+    ev_init(&worker->accept_pause, resume_accepting);
+    worker->accept_pause.data = worker;
+    ev_signal_init(&worker->drain_watcher, drain, SIGTERM);
+    worker->drain_watcher.data = worker;
+    ev_signal_start(worker->loop, &worker->drain_watcher);
+    ev_io_start(worker->loop, &worker->accept_watcher);
+    ev_run(worker->loop, 0);
+    return 0;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PROXY_WORKER_H
+#define PROXY_WORKER_H
+/* One process, one event loop: accepts connections and carries them. */
+#include "buffer_pool.h"
+#include "settings.h"
+#include "stats.h"
+
+#include <ev.h>
+#include <openssl/ssl.h>
+
+struct worker {
+    struct ev_loop *loop;
+    const struct proxy_settings *settings;
+    SSL_CTX *tls;
+    struct worker_counters *counters;
+    struct buffer_pool buffers;
+    int connections;
+    bool draining;
+    /* Private to worker.c. */
+    int listener;
+    ev_io accept_watcher;
+    ev_timer accept_pause;
+    ev_signal drain_watcher;
+};
+
+/* A worker's whole life; listener is this worker's own listening socket. Returns its exit status. */
+int worker_run(struct worker *worker, int listener);
+
+/* A connection has ended: a worker that drains ends with its last one. */
+void worker_connection_ended(struct worker *worker);
+
+#endif
