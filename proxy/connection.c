@@ -84,13 +84,13 @@ static void watch(struct connection *connection) {
 
     if (connection->state == HANDSHAKE) {
         client = connection->client.wants;
-    } else {
+    } else if (connection->backend.fd >= 0) { /* else only the clock matters: the connect is tried again */
         client =
             pump_events(&connection->up, &connection->client) | pump_events(&connection->down, &connection->client);
         backend =
             pump_events(&connection->up, &connection->backend) | pump_events(&connection->down, &connection->backend);
         if (connection->state == CONNECT)
-            backend = connection->backend.fd >= 0 ? EV_WRITE : 0;
+            backend = EV_WRITE;
     }
     set_watcher(loop, &connection->client_watcher, client);
     set_watcher(loop, &connection->backend_watcher, backend);
@@ -226,7 +226,7 @@ static void relay(struct connection *connection, int client_events, int backend_
     struct pump *pumps[] = {&connection->up, &connection->down};
 
     connection->last_progress = ev_now(connection->worker->loop);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2 && connection->backend.fd >= 0; i++) {
         struct pump *pump = pumps[i];
         int from_events = pump->from == &connection->client ? client_events : backend_events;
         int to_events = pump->to == &connection->client ? client_events : backend_events;
@@ -362,7 +362,7 @@ static void time_out(struct ev_loop *loop, ev_timer *timer, int events) {
         } else if (connection->backend.fd >= 0) {
             set_timer(connection, connection->connect_deadline - ev_now(loop));
         } else if (start_backend(connection)) {
-            relay(connection, 0, 0);
+            relay(connection, EV_READ, 0);
         }
         return;
     case RELAY:

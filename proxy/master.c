@@ -63,7 +63,8 @@ static void signalled(int signal_number, void *context) {
         log_info("%s", signal_number == SIGTERM ? "draining: connections may end" : "stopping");
         close_listeners(master);
     }
-    prefork_end(&master->pool, signal_number);
+    /* Workers ignore SIGINT, which a terminal sends to all of them at once: only the master decides. */
+    prefork_end(&master->pool, signal_number == SIGINT ? SIGKILL : signal_number);
 }
 
 static void listen_on(struct address *address, uint64_t backlog, int *fds, int count, const char *option) {

@@ -96,6 +96,7 @@ int worker_run(struct worker *worker, int listener) {
     ev_signal_init(&worker->drain_watcher, drain, SIGTERM);
     worker->drain_watcher.data = worker;
     ev_signal_start(worker->loop, &worker->drain_watcher);
+    signal(SIGINT, SIG_IGN);
     ev_io_start(worker->loop, &worker->accept_watcher);
     ev_run(worker->loop, 0);
     return 0;

@@ -1,0 +1,114 @@
+"""The built programs, started for a test and always stopped; and what they need to run."""
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BUILD = Path(os.environ.get("TLSDYNO_BUILD_DIR", ROOT / "build")).resolve()
+START_LIMIT_S = 60  # a slow machine is not a fault
+
+
+def program(name: str) -> str:
+    return str(BUILD / name)
+
+
+class Running:
+    """A server that said where it listens. `errors` grows while it runs."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.announced: dict[str, str] = {}
+        self.errors: list[str] = []
+        self._errors_reader = threading.Thread(target=self._read_errors, daemon=True)
+        self._errors_reader.start()
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            self.errors.append(line.rstrip("\n"))
+
+    def wait_until_listening(self) -> None:
+        """Reads the `WHAT on ADDRESS` lines up to `listening on`, which is the last."""
+        assert self.process.stdout
+        alarm = threading.Timer(START_LIMIT_S, self.process.kill)
+        alarm.start()
+        try:
+            for line in self.process.stdout:
+                what, _, address = line.strip().partition(" on ")
+                self.announced[what] = address
+                if what == "listening":
+                    return
+        finally:
+            alarm.cancel()
+        self.process.wait()
+        self._errors_reader.join(5)
+        raise AssertionError(f"{self.process.args} did not start: {self.errors}")
+
+    @property
+    def address(self) -> str:
+        return self.announced["listening"]
+
+    @property
+    def host_port(self) -> tuple[str, int]:
+        host, _, port = self.address.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    def workers(self) -> list[int]:
+        """Process numbers of the workers: the children of the master."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
+
+@contextlib.contextmanager
+def running(name: str, *arguments: str) -> Iterator[Running]:
+    """The server `name`, from its `listening on` line to the end of the block."""
+    process = subprocess.Popen([program(name), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               stdin=subprocess.DEVNULL, text=True, start_new_session=True)
+    server = Running(process)
+    try:
+        server.wait_until_listening()
+        yield server
+    finally:
+        process.kill()  # its workers end with it
+        process.wait()
+        server._errors_reader.join(5)
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        process.stderr.close()
+
+
+def run(name: str, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """A program that ends by itself."""
+    return subprocess.run([program(name), *arguments], capture_output=True, text=True, timeout=timeout,
+                          stdin=subprocess.DEVNULL, check=False)
+
+
+def is_alive(pid: int) -> bool:
+    """True for a process that still runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+KEY_OPTIONS = {
+    "rsa:2048": ["-newkey", "rsa:2048"],
+    "ecdsa:P-256": ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
+}
+
+
+def make_certificate(folder: Path, key: str = "ecdsa:P-256", name: str = "localhost") -> tuple[Path, Path, Path]:
+    """A self-signed certificate for 127.0.0.1 and `name`: (certificate, key, both in one file)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = key.replace(":", "-") + "-" + name
+    certificate, private, both = (folder / f"{stem}.{end}" for end in ("crt", "key", "pem"))
+    subprocess.run(["openssl", "req", "-x509", "-nodes", "-days", "30", "-subj", f"/CN={name}",
+                    "-addext", f"subjectAltName=DNS:{name},IP:127.0.0.1", *KEY_OPTIONS[key],
+                    "-keyout", str(private), "-out", str(certificate)], check=True, capture_output=True)
+    both.write_text(private.read_text() + certificate.read_text())
+    return certificate, private, both

@@ -1,0 +1,578 @@
+"""The reference proxy, from outside: what its clients, its backend and its operator would notice if it were broken."""
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import random
+import select
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from programs import Running, is_alive, make_certificate, program, run, running
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("certificates")
+    make_certificate(folder, "ecdsa:P-256")
+    make_certificate(folder, "rsa:2048")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ecdsa(certificates: Path) -> str:
+    return str(certificates / "ecdsa-P-256-localhost.pem")
+
+
+@contextlib.contextmanager
+def backend(serve: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A backend of the test's own: `serve` has each connection to itself, in a thread."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def one(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            serve(connection)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=one, args=(listener.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+def echo(connection: socket.socket) -> None:
+    while data := connection.recv(65536):
+        connection.sendall(data)
+
+
+@contextlib.contextmanager
+def proxy(to: str, certificate: str, *options: str) -> Iterator[Running]:
+    with running("proxy", "-f", "127.0.0.1:0", "-b", to, "--stats", "127.0.0.1:0", *options, certificate) as server:
+        yield server
+
+
+def client_context(version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if version:
+        context.minimum_version = context.maximum_version = version
+    return context
+
+
+@contextlib.contextmanager
+def connected(server: Running, context: ssl.SSLContext | None = None,
+              session: ssl.SSLSession | None = None) -> Iterator[ssl.SSLSocket]:
+    with socket.create_connection(server.host_port, timeout=60) as plain:
+        with (context or client_context()).wrap_socket(plain, session=session, suppress_ragged_eofs=False) as tls:
+            yield tls
+
+
+def counters(server: Running) -> dict:
+    host, _, port = server.announced["stats"].rpartition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
+    connection.request("GET", "/stats.json")
+    return json.loads(connection.getresponse().read())
+
+
+def eventually(condition: Callable[[], bool], what: str) -> None:
+    """Waits, long enough for the slowest machine, for what must come true."""
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"never: {what}")
+
+
+def read_all(tls: ssl.SSLSocket) -> bytes:
+    data = b""
+    while piece := tls.recv(65536):
+        data += piece
+    return data
+
+
+# What is carried arrives
+
+
+def exchange(tls: ssl.SSLSocket, head: bytes, body_bytes: int, seed: int) -> tuple[str, str, int]:
+    """Sends head and random bytes while it reads the echo: (digest sent, digest received, bytes received)."""
+    source, sent, received = random.Random(seed), hashlib.sha256(), hashlib.sha256()
+    waiting, left, got, head_seen = head, body_bytes, 0, b""
+    tls.setblocking(False)
+    while got < body_bytes:
+        readable, writable, _ = select.select([tls], [tls] if waiting or left else [], [], 60)
+        assert readable or writable, f"stalled after {got} bytes"
+        if writable:
+            if not waiting:
+                waiting = source.randbytes(min(left, 256 * 1024))
+                left -= len(waiting)
+                sent.update(waiting)
+            with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                waiting = waiting[tls.send(waiting):]
+        with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            while piece := tls.recv(65536):
+                if b"\r\n\r\n" not in head_seen:
+                    head_seen += piece
+                    _, blank_line, piece = head_seen.partition(b"\r\n\r\n")
+                    if not blank_line:
+                        continue
+                received.update(piece)
+                got += len(piece)
+    assert head_seen.startswith(b"HTTP/1.1 200")
+    return sent.hexdigest(), received.hexdigest(), got
+
+
+@pytest.mark.parametrize("transport", ["tcp", "unix"])
+def test_200_mib_both_ways_at_once_arrive_byte_for_byte(transport: str, ecdsa: str, tmp_path: Path) -> None:
+    mode = ["http", "-l", "127.0.0.1:0"] if transport == "tcp" else ["sock", "-l", str(tmp_path / "origin.sock")]
+    size = 200 * MIB
+    head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode()
+    with running("echo-backend", *mode) as origin, proxy(origin.address, ecdsa) as server, connected(server) as tls:
+        sent, received, got = exchange(tls, head, size, seed=len(transport))
+        assert (received, got) == (sent, size)
+        assert counters(server)["bytes_from_client"] == size + len(head)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_random_chunks_both_ways_arrive_in_order(version: ssl.TLSVersion, ecdsa: str) -> None:
+    source = random.Random(7)
+    data = source.randbytes(3 * MIB)
+
+    def chop(connection: socket.socket) -> None:
+        while piece := connection.recv(source.choice([1, 100, 4000, 70000])):
+            for start in range(0, len(piece), 999):
+                connection.sendall(piece[start:start + 999])
+
+    with backend(chop) as to, proxy(to, ecdsa) as server, connected(server, client_context(version)) as tls:
+        tls.setblocking(False)
+        at, back = 0, b""
+        while len(back) < len(data):
+            _, writable, _ = select.select([tls], [tls] if at < len(data) else [], [], 60)
+            if writable:
+                with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    at += tls.send(data[at:at + source.choice([1, 17, 1400, 16384, 50000])])
+            with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                while piece := tls.recv(65536):
+                    back += piece
+        assert back == data
+
+
+def test_a_client_that_ends_its_sending_still_gets_the_answer(ecdsa: str) -> None:
+    def answer_after_the_end(connection: socket.socket) -> None:
+        question = b""
+        while data := connection.recv(65536):
+            question += data
+        connection.sendall(b"answer to " + question)
+
+    with backend(answer_after_the_end) as to, proxy(to, ecdsa) as server:
+        with connected(server) as tls:
+            tls.sendall(b"question")
+            # Python cannot send close_notify and go on reading: a FIN says the same.
+            socket.socket.shutdown(tls, socket.SHUT_WR)
+            assert tls.recv(100) == b"answer to question"
+        eventually(lambda: counters(server)["closed"]["done"] == 1, "the connection is counted as done")
+
+
+def test_a_backend_that_ends_its_sending_still_hears_the_client(ecdsa: str) -> None:
+    heard = threading.Event()
+    rest = b""
+
+    def say_and_listen(connection: socket.socket) -> None:
+        nonlocal rest
+        connection.sendall(b"all I have to say")
+        connection.shutdown(socket.SHUT_WR)
+        while data := connection.recv(65536):
+            rest += data
+        heard.set()
+
+    with backend(say_and_listen) as to, proxy(to, ecdsa) as server, connected(server) as tls:
+        assert read_all(tls) == b"all I have to say"  # close_notify came: no ragged end
+        tls.sendall(b"and I answer")
+        socket.socket.shutdown(tls, socket.SHUT_WR)
+        assert heard.wait(60)
+        assert rest == b"and I answer"
+
+
+def resident_kib(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0])
+
+
+def test_a_client_that_does_not_read_bounds_memory(ecdsa: str) -> None:
+    flowing = threading.Event()
+    pushed = 0
+
+    def flood(connection: socket.socket) -> None:
+        nonlocal pushed
+        connection.settimeout(2)
+        with contextlib.suppress(TimeoutError):
+            while pushed < 512 * MIB:
+                pushed += connection.send(bytes(MIB))
+        flowing.set()
+
+    with backend(flood) as to, proxy(to, ecdsa) as server, connected(server) as tls:
+        tls.sendall(b"go")
+        before = resident_kib(server.workers()[0])
+        assert flowing.wait(120)
+        assert pushed < 256 * MIB, "nothing held the backend back"
+        assert resident_kib(server.workers()[0]) - before < 4096
+
+
+# Sessions
+
+
+def resume(server: Running, context: ssl.SSLContext, times: int) -> list[bool]:
+    """Whether each of so many further connections resumed the session of the one before."""
+    resumed, session = [], None
+    for _ in range(times + 1):
+        with connected(server, context, session) as tls:
+            tls.sendall(b"x")
+            assert tls.recv(1) == b"x"  # TLS 1.3: the ticket came before it
+            resumed.append(bool(tls.session_reused))
+            session = tls.session
+    return resumed[1:]
+
+
+@pytest.mark.parametrize("how", ["TLSv1.2 session ID", "TLSv1.2 ticket", "TLSv1.3 ticket", "TLSv1.3 stateful ticket"])
+def test_sessions_resume_on_every_worker(how: str, ecdsa: str) -> None:
+    version = ssl.TLSVersion.TLSv1_2 if "1.2" in how else ssl.TLSVersion.TLSv1_3
+    context = client_context(version)
+    options = ["--tickets", "off"] if how in ("TLSv1.2 session ID", "TLSv1.3 stateful ticket") else []
+    with backend(echo) as to, proxy(to, ecdsa, "-n", "3", *options) as server:
+        assert resume(server, context, 30) == [True] * 30
+        counted = counters(server)
+        assert (counted["handshakes_full"], counted["handshakes_resumed"]) == (1, 30)
+        assert counted["session_hits"] == (30 if options else 0)
+        used = [worker for worker in counted["workers"] if worker["connections_accepted"]]
+        assert len(used) > 1, "one worker had all connections: nothing was shared"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_without_cache_and_tickets_nothing_resumes(version: ssl.TLSVersion, ecdsa: str) -> None:
+    with backend(echo) as to, proxy(to, ecdsa, "-C", "0", "--tickets", "off") as server:
+        assert resume(server, client_context(version), 5) == [False] * 5
+        assert counters(server)["handshakes_resumed"] == 0
+
+
+def test_a_replaced_worker_still_resumes_old_sessions(ecdsa: str) -> None:
+    context = client_context(ssl.TLSVersion.TLSv1_2)
+    context.options |= ssl.OP_NO_TICKET
+    with backend(echo) as to, proxy(to, ecdsa) as server:
+        with connected(server, context) as tls:
+            tls.sendall(b"x")
+            assert tls.recv(1) == b"x"
+            session = tls.session
+        worker = server.workers()[0]
+        os.kill(worker, signal.SIGKILL)
+        eventually(lambda: server.workers() not in ([], [worker]), "the worker is replaced")
+        with connected(server, context, session) as tls:
+            assert tls.session_reused
+
+
+# What is asked for is what is done
+
+
+@pytest.mark.parametrize("version", ["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"])
+def test_each_version_of_tls_is_spoken_when_asked_for(version: str, certificates: Path) -> None:
+    flag = "-" + version.lower().replace("v", "").replace(".", "_")
+    rsa = str(certificates / "rsa-2048-localhost.pem")
+    with backend(echo) as to, proxy(to, rsa, "--tls-min", version, "--tls-max", version) as server:
+        client = subprocess.run(["openssl", "s_client", "-connect", server.address, flag,
+                                 "-cipher", "DEFAULT:@SECLEVEL=0"],
+                                input="", capture_output=True, text=True, timeout=60, check=False)
+        spoken = "New, TLSv1.3," if version == "TLSv1.3" else f"Protocol  : {version}\n"
+        assert spoken in client.stdout
+
+
+def test_old_versions_are_refused_by_default(ecdsa: str) -> None:
+    with backend(echo) as to, proxy(to, ecdsa) as server:
+        client = subprocess.run(["openssl", "s_client", "-connect", server.address, "-tls1_1",
+                                 "-cipher", "DEFAULT:@SECLEVEL=0"],
+                                input="", capture_output=True, text=True, timeout=60, check=False)
+        assert "New, (NONE)" in client.stdout
+        eventually(lambda: counters(server)["closed"]["handshake_failed"] == 1, "the refusal is counted")
+
+
+def test_rsa_and_ecdsa_clients_get_their_own_certificate(certificates: Path, ecdsa: str) -> None:
+    rsa = str(certificates / "rsa-2048-localhost.pem")
+    with backend(echo) as to, proxy(to, ecdsa, rsa) as server:
+        for cipher in ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256"):
+            context = client_context(ssl.TLSVersion.TLSv1_2)
+            context.set_ciphers(cipher)
+            with connected(server, context) as tls:
+                assert tls.cipher()[0] == cipher  # type: ignore[index]
+
+
+# Trouble
+
+
+def test_a_backend_that_is_down_costs_the_client_its_connection_and_is_counted(ecdsa: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"127.0.0.1:{taken.getsockname()[1]}"
+    with proxy(nobody, ecdsa) as server:
+        for _ in range(20):
+            with contextlib.suppress(OSError), connected(server) as tls:
+                tls.sendall(b"anybody there?")
+                assert tls.recv(10) == b""
+        eventually(lambda: counters(server)["closed"]["connect_failed"] == 20, "all 20 counted")
+        assert counters(server)["connections_open"] == 0
+        complaints = [line for line in server.errors if "Connection refused" in line]
+        assert 1 <= len(complaints) < 20, "one line a second is enough"
+
+
+def test_garbage_and_hang_ups_are_failed_handshakes(ecdsa: str) -> None:
+    with backend(echo) as to, proxy(to, ecdsa) as server:
+        for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" + bytes(64), os.urandom(300), b""):
+            with socket.create_connection(server.host_port, timeout=60) as plain:
+                plain.sendall(garbage)
+                plain.shutdown(socket.SHUT_WR)
+                with contextlib.suppress(ConnectionResetError):
+                    while plain.recv(1000):
+                        pass
+        eventually(lambda: counters(server)["closed"]["handshake_failed"] == 4, "four failures")
+        with connected(server) as tls:
+            tls.sendall(b"still here")
+            assert tls.recv(10) == b"still here"
+
+
+def test_timeouts_end_what_does_not_move(ecdsa: str) -> None:
+    def mute(connection: socket.socket) -> None:
+        connection.recv(1)
+        time.sleep(60)
+
+    options = ("--handshake-timeout", "300ms", "--idle-timeout", "300ms")
+    with backend(mute) as to, proxy(to, ecdsa, *options) as server:
+        with socket.create_connection(server.host_port, timeout=60) as plain:
+            plain.sendall(b"\x16")
+            assert plain.recv(1) == b""
+        with connected(server) as tls, contextlib.suppress(ssl.SSLError):
+            tls.sendall(b"x")
+            assert tls.recv(1) == b""
+        closed = counters(server)["closed"]
+        assert (closed["handshake_timeout"], closed["idle_timeout"]) == (1, 1)
+
+
+def test_a_backend_that_never_accepts_times_out(ecdsa: str, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as full, contextlib.ExitStack() as stack:
+        full.bind(str(tmp_path / "full.sock"))
+        full.listen(0)
+        filler = stack.enter_context(socket.socket(socket.AF_UNIX))
+        filler.connect(str(tmp_path / "full.sock"))  # the queue has room for one
+        with proxy(str(tmp_path / "full.sock"), ecdsa, "--connect-timeout", "500ms") as server:
+            with contextlib.suppress(OSError), connected(server) as tls:
+                tls.sendall(b"x")
+                assert tls.recv(1) == b""
+            eventually(lambda: counters(server)["closed"]["connect_timeout"] == 1, "a connect timeout")
+
+
+def test_without_descriptors_accepting_pauses_and_recovers(ecdsa: str) -> None:
+    with backend(echo) as to, proxy(to, ecdsa) as server:
+        worker = server.workers()[0]
+        subprocess.run(["prlimit", "--pid", str(worker), "--nofile=40:40"], check=True)
+        with contextlib.ExitStack() as stack:
+            for _ in range(60):
+                stack.enter_context(socket.create_connection(server.host_port, timeout=60))
+            eventually(lambda: counters(server)["accept_pauses"] > 0, "accepting pauses")
+        with connected(server) as tls:
+            tls.sendall(b"back again")
+            assert tls.recv(10) == b"back again"
+
+
+# Life and death
+
+
+def test_draining_lets_connections_end_and_takes_no_new_ones(ecdsa: str) -> None:
+    with backend(echo) as to, proxy(to, ecdsa, "-n", "2") as server:
+        with connected(server) as tls:
+            tls.sendall(b"one")
+            assert tls.recv(3) == b"one"
+            server.process.send_signal(signal.SIGTERM)
+
+            def refused() -> bool:
+                try:
+                    socket.create_connection(server.host_port, timeout=60).close()
+                except ConnectionRefusedError:
+                    return True
+                return False
+
+            eventually(refused, "new connections are refused")
+            tls.sendall(b"two")
+            assert tls.recv(3) == b"two"
+            assert server.process.poll() is None
+        assert server.process.wait(60) == 0
+
+
+def test_sigint_stops_at_once_with_connections_open(ecdsa: str) -> None:
+    with backend(echo) as to, proxy(to, ecdsa, "-n", "2") as server:
+        workers = server.workers()
+        with connected(server):
+            server.process.send_signal(signal.SIGINT)
+            assert server.process.wait(60) == 0
+        assert not any(is_alive(worker) for worker in workers)
+
+
+def test_a_master_that_is_killed_takes_its_workers_with_it(ecdsa: str) -> None:
+    with backend(echo) as to, proxy(to, ecdsa, "-n", "3") as server:
+        workers = server.workers()
+        assert len(workers) == 3
+        server.process.kill()
+        eventually(lambda: not any(is_alive(worker) for worker in workers), "the workers end")
+
+
+def test_a_worker_that_is_killed_is_replaced_while_the_others_serve(ecdsa: str) -> None:
+    with backend(echo) as to, proxy(to, ecdsa, "-n", "2") as server:
+        with contextlib.ExitStack() as stack:
+            open_connections = [stack.enter_context(connected(server)) for _ in range(20)]
+            before = [worker["connections_open"] for worker in counters(server)["workers"]]
+            assert all(before), "both workers have connections"
+            victim = server.workers()[0]
+            os.kill(victim, signal.SIGKILL)
+            eventually(lambda: victim not in server.workers() and len(server.workers()) == 2, "it is replaced")
+            alive = 0
+            for tls in open_connections:
+                with contextlib.suppress(OSError):
+                    tls.sendall(b"x")
+                    alive += tls.recv(1) == b"x"
+            assert alive == before[1]
+        for _ in range(20):
+            with connected(server) as tls:
+                tls.sendall(b"x")
+                assert tls.recv(1) == b"x"
+
+
+def test_socket_and_pid_files_are_removed_at_the_end(ecdsa: str, tmp_path: Path) -> None:
+    front, pidfile = tmp_path / "front.sock", tmp_path / "proxy.pid"
+    with backend(echo) as to, running("proxy", "-f", str(front), "-b", to, "--pidfile", str(pidfile), ecdsa) as server:
+        assert front.exists() and pidfile.read_text() == f"{server.process.pid}\n"
+        with socket.socket(socket.AF_UNIX) as plain:
+            plain.connect(str(front))
+            with client_context().wrap_socket(plain) as tls:
+                tls.sendall(b"by file")
+                assert tls.recv(7) == b"by file"
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+# Bad input
+
+
+def test_port_in_use_is_refused_whatever_the_number_of_workers(ecdsa: str) -> None:
+    with backend(echo) as to, proxy(to, ecdsa, "-n", "2") as server:
+        for workers in ("1", "2"):
+            second = run("proxy", "-f", server.address, "-b", to, "-n", workers, ecdsa)
+            assert second.returncode == 2
+            assert second.stderr == f"proxy: --frontend: {server.address}: cannot listen: Address already in use\n"
+        live = run("proxy", "-f", "127.0.0.1:0", "-b", to, "--stats", server.announced["stats"], ecdsa)
+        assert live.returncode == 2 and "--stats" in live.stderr
+
+
+def mismatched(folder: Path) -> str:
+    file = folder / "mismatched.pem"
+    one, other = make_certificate(folder, name="one"), make_certificate(folder, name="other")
+    file.write_text(one[1].read_text() + other[0].read_text())
+    return str(file)
+
+
+@pytest.mark.parametrize(("arguments", "complaint"), [
+    (["-b", "127.0.0.1:1"], "no certificate"),
+    (["CERT"], "no backend"),
+    (["-b", "127.0.0.1:1", "NOWHERE"], "No such file"),
+    (["-b", "127.0.0.1:1", "EMPTY"], "empty"),
+    (["-b", "127.0.0.1:1", "TEXT"], "no certificate can be read"),
+    (["-b", "127.0.0.1:1", "MISMATCHED"], "does not match"),
+    (["-b", "127.0.0.1:1", "CERT", "CERT"], "same type"),
+    (["-b", "127.0.0.1:1", "--nonsense", "CERT"], "--nonsense"),
+    (["-b", "127.0.0.1:1", "-Z", "CERT"], "-Z"),
+    (["-b"], "needs a value"),
+    (["-b", "localhost", "CERT"], "--backend: localhost"),
+    (["-b", "127.0.0.1:70000", "CERT"], "65535"),
+    (["-b", "::1:80", "CERT"], "brackets"),
+    (["-b", "no.such.host.invalid:80", "CERT"], "no.such.host.invalid"),
+    (["-b", "127.0.0.1:1", "--cpus", "1000", "CERT"], "--cpus"),
+    (["-b", "127.0.0.1:1", "--cpus", "0-", "CERT"], "--cpus"),
+    (["-b", "127.0.0.1:1", "-n", "0", "CERT"], "--workers"),
+    (["-b", "127.0.0.1:1", "-n", "two", "CERT"], "whole number"),
+    (["-b", "127.0.0.1:1", "--tls-min", "SSLv3", "CERT"], "--tls-min"),
+    (["-b", "127.0.0.1:1", "--tls-min", "TLSv1.3", "--tls-max", "TLSv1.2", "CERT"], "--tls-max"),
+    (["-b", "127.0.0.1:1", "-c", "NO-SUCH-CIPHER", "CERT"], "NO-SUCH-CIPHER"),
+    (["-b", "127.0.0.1:1", "--ciphersuites", "NO_SUCH_SUITE", "CERT"], "NO_SUCH_SUITE"),
+    (["-b", "127.0.0.1:1", "--groups", "nogroup", "CERT"], "nogroup"),
+    (["-b", "127.0.0.1:1", "--idle-timeout", "5 minutes", "CERT"], "--idle-timeout"),
+    (["-b", "127.0.0.1:1", "--tickets", "maybe", "CERT"], "on"),
+    (["-b", "127.0.0.1:1", "-f", "192.0.2.1:0", "CERT"], "--frontend"),
+    (["-b", "127.0.0.1:1", "-f", "/no/such/folder/front.sock", "CERT"], "--frontend"),
+])
+def test_bad_input_is_refused_in_one_line(arguments: list[str], complaint: str, ecdsa: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "text").write_text("this is not a certificate\n")
+    stand_in = {"CERT": ecdsa, "NOWHERE": str(tmp_path / "nowhere"), "EMPTY": str(tmp_path / "empty"),
+                "TEXT": str(tmp_path / "text")}
+    if "MISMATCHED" in arguments:
+        stand_in["MISMATCHED"] = mismatched(tmp_path)
+    refused = run("proxy", *(stand_in.get(argument, argument) for argument in arguments))
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("proxy: ") and refused.stderr.count("\n") == 1
+    assert complaint in refused.stderr
+    assert refused.stdout == ""
+
+
+def test_an_unreadable_certificate_is_called_that(ecdsa: str, tmp_path: Path) -> None:
+    refused = run("proxy", "-b", "127.0.0.1:1", str(tmp_path))
+    assert refused.returncode == 2
+    assert refused.stderr == f"proxy: {tmp_path}: cannot be read: Is a directory\n"
+
+
+def test_test_mode_checks_and_starts_nothing(ecdsa: str) -> None:
+    checked = run("proxy", "-t", "-b", "127.0.0.1:1", ecdsa)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+def test_statistics_speak_http_and_prometheus(ecdsa: str) -> None:
+    with backend(echo) as to, proxy(to, ecdsa) as server:
+        with connected(server) as tls:
+            tls.sendall(b"x")
+            tls.recv(1)
+        host, _, port = server.announced["stats"].rpartition(":")
+
+        def get(path: str, method: str = "GET") -> tuple[int, str]:
+            connection = http.client.HTTPConnection(host, int(port), timeout=60)
+            connection.request(method, path)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+
+        assert get("/nothing")[0] == 404
+        assert get("/metrics", "POST")[0] == 405
+        status, text = get("/metrics")
+        assert status == 200 and 'tlsdyno_handshakes_full_total{worker="0"} 1\n' in text
+        for line in text.splitlines():
+            assert line.startswith("# ") or len(line.split(" ")) == 2
+        counted = counters(server)
+        assert counted["connections_accepted"] == counted["connections_open"] + sum(counted["closed"].values())
+
+
+def test_help_and_version_are_printed_on_request() -> None:
+    for flag in ("--help", "-h"):
+        shown = run("proxy", flag)
+        assert shown.returncode == 0 and shown.stdout.startswith("usage: proxy")
+    assert run("proxy", "-V").stdout.startswith("proxy ")
+    assert Path(program("proxy")).exists()

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "session_store.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define NOW UINT64_C(1000)
+#define LATER UINT64_C(2000)
+
+static void id_of(uint32_t number, uint8_t *id) {
+    memset(id, 0, SESSION_ID_MAX);
+    memcpy(id, &number, sizeof number);
+}
+
+static bool put(struct session_store *store, uint32_t number) {
+    uint8_t id[SESSION_ID_MAX];
+
+    id_of(number, id);
+    return session_store_put(store, id, sizeof id, (const uint8_t *)&number, sizeof number, LATER);
+}
+
+/* True if the session is there and is the one that was put. */
+static bool holds(struct session_store *store, uint32_t number) {
+    uint8_t id[SESSION_ID_MAX], bytes[SESSION_BYTES_MAX];
+    uint32_t found;
+
+    id_of(number, id);
+    if (session_store_get(store, id, sizeof id, bytes, NOW) != sizeof number)
+        return false;
+    memcpy(&found, bytes, sizeof found);
+    assert_int_equal(found, number);
+    return true;
+}
+
+static void a_small_cache_holds_as_many_as_it_was_given(void **state) {
+    (void)state;
+    struct session_store *store = session_store_new(100);
+
+    for (uint32_t i = 0; i < 100; i++)
+        assert_true(put(store, i));
+    for (uint32_t i = 0; i < 100; i++)
+        assert_true(holds(store, i));
+    assert_int_equal(session_store_count(store), 100);
+}
+
+static void a_full_cache_forgets_what_was_used_longest_ago(void **state) {
+    (void)state;
+    struct session_store *store = session_store_new(3);
+
+    put(store, 1);
+    put(store, 2);
+    put(store, 3);
+    assert_true(holds(store, 1)); /* now 2 is the oldest */
+    put(store, 4);
+    assert_false(holds(store, 2));
+    assert_true(holds(store, 1) && holds(store, 3) && holds(store, 4));
+    assert_int_equal(session_store_count(store), 3);
+}
+
+static void a_large_cache_neither_loses_nor_mixes_up_sessions(void **state) {
+    (void)state;
+    const uint32_t sessions = 50000;
+    struct session_store *store = session_store_new(sessions * 2);
+
+    for (uint32_t i = 0; i < sessions; i++)
+        put(store, i);
+    for (uint32_t i = 0; i < sessions; i++)
+        assert_true(holds(store, i));
+    for (uint32_t i = 0; i < sessions; i += 2) {
+        uint8_t id[SESSION_ID_MAX];
+        id_of(i, id);
+        session_store_remove(store, id, sizeof id);
+    }
+    for (uint32_t i = 0; i < sessions; i++)
+        assert_int_equal(holds(store, i), i % 2 == 1);
+    assert_int_equal(session_store_count(store), sessions / 2);
+}
+
+static void putting_again_replaces(void **state) {
+    (void)state;
+    struct session_store *store = session_store_new(10);
+    uint8_t id[SESSION_ID_MAX], bytes[SESSION_BYTES_MAX];
+
+    id_of(7, id);
+    session_store_put(store, id, sizeof id, (const uint8_t *)"old", 3, LATER);
+    session_store_put(store, id, sizeof id, (const uint8_t *)"newer", 5, LATER);
+    assert_int_equal(session_store_get(store, id, sizeof id, bytes, NOW), 5);
+    assert_memory_equal(bytes, "newer", 5);
+    assert_int_equal(session_store_count(store), 1);
+}
+
+static void an_expired_session_is_gone_at_its_second(void **state) {
+    (void)state;
+    struct session_store *store = session_store_new(10);
+    uint8_t id[SESSION_ID_MAX], bytes[SESSION_BYTES_MAX];
+
+    id_of(7, id);
+    session_store_put(store, id, sizeof id, (const uint8_t *)"x", 1, LATER);
+    assert_int_equal(session_store_get(store, id, sizeof id, bytes, LATER - 1), 1);
+    assert_int_equal(session_store_get(store, id, sizeof id, bytes, LATER), 0);
+    assert_int_equal(session_store_count(store), 0);
+}
+
+static void ids_of_other_length_are_other_ids(void **state) {
+    (void)state;
+    struct session_store *store = session_store_new(10);
+    uint8_t id[SESSION_ID_MAX] = {0}, bytes[SESSION_BYTES_MAX];
+
+    session_store_put(store, id, 16, (const uint8_t *)"x", 1, LATER);
+    assert_int_equal(session_store_get(store, id, 32, bytes, NOW), 0);
+    assert_int_equal(session_store_get(store, id, 16, bytes, NOW), 1);
+}
+
+static void what_is_too_large_is_refused(void **state) {
+    (void)state;
+    struct session_store *store = session_store_new(10);
+    uint8_t id[SESSION_ID_MAX] = {0}, bytes[SESSION_BYTES_MAX + 1] = {0};
+
+    assert_false(session_store_put(store, id, sizeof id, bytes, SESSION_BYTES_MAX + 1, LATER));
+    assert_true(session_store_put(store, id, sizeof id, bytes, SESSION_BYTES_MAX, LATER));
+    assert_false(session_store_put(store, id, SESSION_ID_MAX + 1, bytes, 1, LATER));
+    assert_int_equal(session_store_count(store), 1);
+}
+
+/* Children that do nothing but use the store, killed again and again: sooner or later inside a lock. */
+static void a_worker_killed_anywhere_leaves_the_store_usable(void **state) {
+    (void)state;
+    struct session_store *store = session_store_new(64);
+
+    for (int round = 0; round < 200; round++) {
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0)
+            for (uint32_t i = 0;; i++) {
+                put(store, i % 1000);
+                holds(store, i * 7 % 1000);
+            }
+        usleep(1000);
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+        put(store, 5);
+        assert_true(holds(store, 5));
+    }
+    for (uint32_t i = 0; i < 1000; i++)
+        put(store, i);
+    assert_int_equal(session_store_count(store), 64);
+    for (uint32_t i = 1000 - 64; i < 1000; i++)
+        assert_true(holds(store, i));
+}
+
+static void what_one_process_puts_another_gets(void **state) {
+    (void)state;
+    struct session_store *store = session_store_new(10000);
+    pid_t child = fork();
+    int status;
+
+    assert_true(child >= 0);
+    if (child == 0) {
+        for (uint32_t i = 0; i < 1000; i++)
+            put(store, i);
+        _exit(0);
+    }
+    waitpid(child, &status, 0);
+    assert_int_equal(status, 0);
+    for (uint32_t i = 0; i < 1000; i++)
+        assert_true(holds(store, i));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_small_cache_holds_as_many_as_it_was_given),
+        cmocka_unit_test(a_full_cache_forgets_what_was_used_longest_ago),
+        cmocka_unit_test(a_large_cache_neither_loses_nor_mixes_up_sessions),
+        cmocka_unit_test(putting_again_replaces),
+        cmocka_unit_test(an_expired_session_is_gone_at_its_second),
+        cmocka_unit_test(ids_of_other_length_are_other_ids),
+        cmocka_unit_test(what_is_too_large_is_refused),
+        cmocka_unit_test(a_worker_killed_anywhere_leaves_the_store_usable),
+        cmocka_unit_test(what_one_process_puts_another_gets),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
