@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const char *parse_local(struct address *address, const char *path) {
@@ -138,9 +139,14 @@ static int give_up(int fd) {
 
 /* True if a socket file is there and nobody answers on it. */
 static bool is_stale_socket_file(const struct address *address) {
-    int fd = new_socket(address);
+    struct stat file;
     bool stale;
+    int fd;
 
+    /* connect() to an ordinary file is ECONNREFUSED as well. */
+    if (lstat(address->sockaddr.local.sun_path, &file) != 0 || !S_ISSOCK(file.st_mode))
+        return false;
+    fd = new_socket(address);
     if (fd < 0)
         return false;
     stale = connect(fd, &address->sockaddr.any, address->length) != 0 && errno == ECONNREFUSED;

@@ -58,6 +58,9 @@ static int on_headers_complete(http_parser *parser) {
     framing->keep_alive = http_should_keep_alive(parser) != 0;
     framing->has_length = parser->content_length != UINT64_MAX;
     framing->content_length = framing->has_length ? parser->content_length : 0;
+    /* A request to change the protocol may be ignored (RFC 9110 7.8), but CONNECT is nothing else. */
+    if (parser->type == HTTP_REQUEST && parser->method != HTTP_CONNECT)
+        parser->upgrade = 0;
     stop_at(parser, HTTP_HEADERS);
     return framing->head_only ? 1 : 0;
 }
@@ -122,6 +125,8 @@ size_t http_framing_feed(struct http_framing *framing, const char *bytes, size_t
     default:
         framing->event = HTTP_BAD;
         framing->error = http_errno_description(HTTP_PARSER_ERRNO(&framing->parser));
+        if (HTTP_PARSER_ERRNO(&framing->parser) == HPE_CB_url)
+            framing->error = "the target of the request is too long";
         return used;
     }
     if (framing->parser.upgrade && framing->event == HTTP_DONE) {

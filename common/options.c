@@ -12,6 +12,10 @@
 
 #define HELP_COLUMN 34
 #define HELP_WIDTH  110
+#define OPTIONS_MAX 128
+
+/* What getopt calls the first long option: above every letter. */
+#define LONG_OPTION 256
 
 static bool takes_value(const struct option_spec *option) {
     return option->kind != OPTION_FLAG && option->kind != OPTION_HELP && option->kind != OPTION_VERSION;
@@ -135,18 +139,19 @@ static const char *set_option(const struct option_table *table, const struct opt
 }
 
 int options_parse(const struct option_table *table, int argc, char **argv) {
-    struct option *longs = calloc((size_t)table->count + 1, sizeof *longs);
-    char *letters = malloc(2 * (size_t)table->count + 2), *letter = letters;
+    /* Not allocated: a refusal ends the program from the middle of this. */
+    struct option longs[OPTIONS_MAX + 1] = {{0}};
+    char letters[2 * OPTIONS_MAX + 2], *letter = letters;
     int found, count = 0, which = 0;
 
-    if (!longs || !letters)
-        fail(EXIT_FAILED, "out of memory");
+    if (table->count > OPTIONS_MAX)
+        fail(EXIT_FAILED, "more than %d options", OPTIONS_MAX);
     *letter++ = ':'; /* getopt tells a missing value from an unknown option */
     for (int i = 0; i < table->count; i++) {
         const struct option_spec *option = &table->options[i];
         if (!option->name)
             continue;
-        longs[count++] = (struct option){option->name, takes_value(option), &which, i};
+        longs[count++] = (struct option){option->name, takes_value(option), &which, LONG_OPTION + i};
         if (option->letter) {
             *letter++ = option->letter;
             if (takes_value(option))
@@ -163,12 +168,12 @@ int options_parse(const struct option_table *table, int argc, char **argv) {
         if (found == ':')
             fail(EXIT_USAGE, "%s: needs a value", argv[optind - 1]);
         if (found == '?') {
-            if (optopt && strchr(letters, optopt) == NULL && argv[optind - 1][1] != '-')
+            if (optopt && optopt < LONG_OPTION) /* its argument may be one with more letters, and not be used up yet */
                 fail(EXIT_USAGE, "-%c: unknown option (see --help)", optopt);
             fail(EXIT_USAGE, "%s: unknown option, or one that takes no value (see --help)", argv[optind - 1]);
         }
         if (found == 0)
-            option = &table->options[which];
+            option = &table->options[which - LONG_OPTION];
         for (int i = 0; !option && i < table->count; i++)
             if (table->options[i].name && table->options[i].letter == found)
                 option = &table->options[i];
@@ -176,7 +181,5 @@ int options_parse(const struct option_table *table, int argc, char **argv) {
         if (reason)
             fail(EXIT_USAGE, "--%s: %s: %s", option ? option->name : "?", optarg ? optarg : "", reason);
     }
-    free(longs);
-    free(letters);
     return optind;
 }

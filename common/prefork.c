@@ -46,12 +46,13 @@ static void forget_signals(struct prefork *pool) {
         ev_signal_stop(pool->loop, &pool->signals[i]);
 }
 
-_Noreturn static void become_worker(struct prefork_worker *worker) {
+_Noreturn static void become_worker(struct prefork_worker *worker, const sigset_t *before) {
     struct prefork *pool = worker->pool;
     struct ev_loop *loop;
     ev_io lifeline;
 
     forget_signals(pool);
+    sigprocmask(SIG_SETMASK, before, NULL);
     close(pool->lifeline[1]);
     if (pool->cpus && pool->cpus->count && !cpu_list_pin(pool->cpus, worker->index))
         fail(EXIT_FAILED, "worker %d: cannot run on CPU %d: %s", worker->index,
@@ -101,10 +102,16 @@ static void worker_ended(struct ev_loop *loop, ev_child *watcher, int events) {
 
 static void start_worker(struct prefork_worker *worker) {
     struct prefork *pool = worker->pool;
-    pid_t pid = fork();
+    sigset_t all, before;
+    pid_t pid;
 
+    /* A signal that comes before the child has forgotten the master's handlers would be swallowed by them. */
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, &before);
+    pid = fork();
     if (pid == 0)
-        become_worker(worker);
+        become_worker(worker, &before);
+    sigprocmask(SIG_SETMASK, &before, NULL);
     if (pid < 0)
         fail(EXIT_FAILED, "worker %d: fork: %s", worker->index, strerror(errno));
     worker->pid = pid;

@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: MIT */
+#include "connection.h"
+
+#include "log.h"
+#include "output.h"
+#include "request.h"
+#include "respond.h"
+#include "stream.h"
+
+#include <stdlib.h>
+
+#define TARGET_BYTES 2048
+
+/* How long a client may go on sending after it was told that its connection ends. */
+#define LINGER_S 2.0
+
+/* So many reads or writes in a row, then it is the turn of the other connections. */
+#define TURNS 16
+
+struct connection {
+    struct stream stream;
+    struct worker *worker;
+    struct connection *longer_idle, *later_active;
+    ev_tstamp active_at;
+    ev_io io;
+    int watched;    /* the events that io is started for; 0: stopped */
+    int read_wants; /* what the stream last wanted to read and to write; TLS may want the other one */
+    int write_wants;
+    ev_timer timer; /* of delayed, yielding and lingering */
+    /* State; what is watched follows from it (see wanted_events). */
+    bool shaking;         /* the TLS handshake goes on */
+    bool delayed;         /* the answer is not due yet */
+    bool yielding;        /* others have their turn */
+    bool answer_due;      /* the request is complete, its answer was not made yet */
+    bool echo_begun;      /* the head of an echo was made */
+    bool in_request;      /* a request's head was read, its end was not */
+    bool ending;          /* the connection is closed when the output is sent */
+    bool rude;            /* the client may be sending still: see LINGER_S */
+    bool lingering;       /* all is sent; what still comes is thrown away */
+    bool read_ended;      /* the client sends no more */
+    uint64_t requests;    /* so far */
+    struct buffer *input; /* NULL: all that was read is used up */
+    struct output output;
+    struct request request;
+    struct http_framing framing;
+    char target[TARGET_BYTES];
+};
+
+enum step {
+    STEP_ON,     /* done, or nothing to do */
+    STEP_WAIT,   /* not before the socket or the timer says so */
+    STEP_CLOSED, /* the connection is no more */
+};
+
+static void list_remove(struct connection *connection) {
+    struct worker *worker = connection->worker;
+    struct connection *before = connection->longer_idle, *after = connection->later_active;
+
+    *(before ? &before->later_active : &worker->longest_idle) = after;
+    *(after ? &after->longer_idle : &worker->latest_active) = before;
+}
+
+static void list_append(struct connection *connection) {
+    struct worker *worker = connection->worker;
+
+    connection->longer_idle = worker->latest_active;
+    connection->later_active = NULL;
+    *(worker->latest_active ? &worker->latest_active->later_active : &worker->longest_idle) = connection;
+    worker->latest_active = connection;
+    connection->active_at = ev_now(worker->loop);
+}
+
+static void mark_active(struct connection *connection) {
+    if (connection->worker->latest_active == connection) {
+        connection->active_at = ev_now(connection->worker->loop);
+        return;
+    }
+    list_remove(connection);
+    list_append(connection);
+}
+
+static int wanted_events(const struct connection *connection) {
+    if (connection->shaking)
+        return connection->stream.wants;
+    if (connection->yielding)
+        return connection->watched; /* for less than a loop's round: not worth two system calls */
+    if (connection->delayed)
+        return 0;
+    if (!output_is_empty(&connection->output))
+        return connection->write_wants;
+    return connection->read_wants;
+}
+
+static void watch(struct connection *connection) {
+    int events = wanted_events(connection);
+
+    if (events == connection->watched)
+        return;
+    ev_io_stop(connection->worker->loop, &connection->io);
+    if (events) {
+        ev_io_set(&connection->io, connection->stream.fd, events);
+        ev_io_start(connection->worker->loop, &connection->io);
+    }
+    connection->watched = events;
+}
+
+static void drop_input(struct connection *connection) {
+    if (connection->input)
+        buffer_give(connection->input);
+    connection->input = NULL;
+}
+
+static void close_connection(struct connection *connection) {
+    struct worker *worker = connection->worker;
+
+    ev_io_stop(worker->loop, &connection->io);
+    ev_timer_stop(worker->loop, &connection->timer);
+    stream_close(&connection->stream);
+    drop_input(connection);
+    output_drop(&connection->output);
+    list_remove(connection);
+    connection->later_active = worker->spare;
+    worker->spare = connection;
+}
+
+static void start_timer(struct connection *connection, ev_tstamp after_s) {
+    ev_timer_stop(connection->worker->loop, &connection->timer);
+    ev_timer_set(&connection->timer, after_s, 0.);
+    ev_timer_start(connection->worker->loop, &connection->timer);
+}
+
+static enum step yield_turn(struct connection *connection) {
+    connection->yielding = true;
+    start_timer(connection, 0.);
+    return STEP_WAIT;
+}
+
+/* The one place where an answer is made to take its time. */
+static void delay_answer(struct connection *connection) {
+    if (connection->request.delay_ns == 0)
+        return;
+    connection->delayed = true;
+    start_timer(connection, (ev_tstamp)connection->request.delay_ns * 1e-9);
+}
+
+static void request_ended(struct connection *connection) {
+    connection->in_request = false;
+    connection->echo_begun = false;
+    if (!connection->request.keep_alive)
+        connection->ending = true;
+    else if (!connection->framing.keep_alive) /* kept by key K: the parser thinks that it saw the last request */
+        http_framing_init_request(&connection->framing, connection->target, sizeof connection->target);
+}
+
+/* What came is not HTTP, or is cut short. An echo that has begun can only be broken off. */
+static void refuse(struct connection *connection, const char *reason) {
+    if (!connection->echo_begun)
+        respond_bad(&connection->output, reason);
+    connection->ending = true;
+    connection->rude = true;
+}
+
+static void begin_echo(struct connection *connection) {
+    if (!connection->echo_begun)
+        respond_echo_head(&connection->output, &connection->request);
+    connection->echo_begun = true;
+}
+
+static void answer(struct connection *connection) {
+    const struct respond_facts facts = {&connection->stream, connection->worker->connections, connection->requests};
+
+    respond(&connection->output, &connection->request, &facts);
+    connection->answer_due = false;
+    request_ended(connection);
+}
+
+static void take_event(struct connection *connection) {
+    struct http_framing *framing = &connection->framing;
+    struct request *request = &connection->request;
+
+    switch (framing->event) {
+    case HTTP_MORE:
+        break;
+    case HTTP_HEADERS:
+        request_read(request, framing);
+        connection->in_request = true;
+        connection->requests++;
+        if (framing->expects_continue && !request->http_1_0)
+            respond_continue(&connection->output);
+        if (request->kind == REQUEST_ECHO)
+            delay_answer(connection);
+        break;
+    case HTTP_BODY:
+        if (request->kind != REQUEST_ECHO)
+            break;
+        begin_echo(connection);
+        respond_echo_piece(&connection->output, request, framing->body, framing->body_bytes);
+        break;
+    case HTTP_DONE:
+        if (request->kind == REQUEST_ECHO) {
+            begin_echo(connection);
+            respond_echo_end(&connection->output, request);
+            request_ended(connection);
+        } else {
+            connection->answer_due = true;
+            delay_answer(connection);
+        }
+        break;
+    case HTTP_BAD:
+        refuse(connection, framing->error);
+        break;
+    }
+}
+
+/* Turns input into output, as long as there is the one and room for the other. */
+static void digest(struct connection *connection) {
+    struct buffer *input = connection->input;
+
+    while (!connection->ending && !connection->delayed) {
+        size_t room = output_room(&connection->output), length;
+
+        if (room <= OUTPUT_RESERVE)
+            return;
+        if (connection->answer_due) {
+            answer(connection);
+            continue;
+        }
+        length = input ? input->end - input->begin : 0;
+        if (length == 0)
+            break;
+        if (length > room - OUTPUT_RESERVE)
+            length = room - OUTPUT_RESERVE;
+        input->begin += http_framing_feed(&connection->framing, input->bytes + input->begin, length);
+        take_event(connection);
+    }
+    if (input && input->begin == input->end)
+        drop_input(connection);
+}
+
+static enum step handshake(struct connection *connection) {
+    switch (stream_handshake(&connection->stream)) {
+    case STREAM_OK:
+        connection->shaking = false;
+        return STEP_ON;
+    case STREAM_RETRY:
+        return STEP_WAIT;
+    default:
+        close_connection(connection);
+        return STEP_CLOSED;
+    }
+}
+
+static enum step flush(struct connection *connection) {
+    const char *bytes;
+    size_t length, put;
+
+    for (int turn = 0; (bytes = output_next(&connection->output, &length)); turn++) {
+        if (turn >= TURNS && !connection->delayed) /* the timer has one use at a time */
+            return yield_turn(connection);
+        switch (stream_write(&connection->stream, bytes, length, &put)) {
+        case STREAM_OK:
+            output_sent(&connection->output, put);
+            if (put < length && !connection->stream.ssl) { /* the socket is full: no need to be told again */
+                connection->write_wants = EV_WRITE;
+                return STEP_WAIT;
+            }
+            break;
+        case STREAM_RETRY:
+            connection->write_wants = connection->stream.wants;
+            return STEP_WAIT;
+        default:
+            close_connection(connection);
+            return STEP_CLOSED;
+        }
+    }
+    return STEP_ON;
+}
+
+static enum step fill(struct connection *connection) {
+    struct buffer *input = buffer_take();
+    size_t got;
+
+    switch (stream_read(&connection->stream, input->bytes, BUFFER_BYTES, &got)) {
+    case STREAM_OK:
+        input->end = got;
+        connection->input = input;
+        return STEP_ON;
+    case STREAM_RETRY:
+        connection->read_wants = connection->stream.wants;
+        buffer_give(input);
+        return STEP_WAIT;
+    case STREAM_EOF:
+        buffer_give(input);
+        connection->read_ended = true;
+        if (connection->lingering)
+            return STEP_ON;
+        http_framing_feed(&connection->framing, "", 0);
+        if (connection->framing.event == HTTP_BAD || connection->in_request)
+            refuse(connection, "the request is cut short");
+        connection->ending = true;
+        return STEP_ON;
+    default:
+        buffer_give(input);
+        close_connection(connection);
+        return STEP_CLOSED;
+    }
+}
+
+/*
+ * All is sent. A socket that is closed with unread bytes in it resets the connection, and the answer may be lost to the
+ * client: so, if it may still be sending, it is heard out (RFC 9112 9.6).
+ */
+static enum step finish(struct connection *connection) {
+    if (connection->input)
+        connection->rude = true;
+    drop_input(connection);
+    if (!connection->lingering && (connection->rude || connection->stream.ssl))
+        stream_end(&connection->stream);
+    if (connection->read_ended || !connection->rude) {
+        close_connection(connection);
+        return STEP_CLOSED;
+    }
+    if (!connection->lingering)
+        start_timer(connection, LINGER_S);
+    connection->lingering = true;
+    return STEP_ON;
+}
+
+/* Goes on as far as it can without waiting. The connection may be closed when this returns. */
+static void advance(struct connection *connection) {
+    enum step step = STEP_ON;
+    int reads = 0;
+
+    mark_active(connection);
+    if (connection->yielding)
+        ev_timer_stop(connection->worker->loop, &connection->timer);
+    connection->yielding = false;
+    if (connection->shaking)
+        step = handshake(connection);
+    while (step == STEP_ON) {
+        step = flush(connection);
+        if (step == STEP_ON && connection->ending)
+            step = finish(connection);
+        if (step != STEP_ON)
+            break;
+        if (connection->delayed)
+            break;
+        if (connection->input || connection->answer_due) {
+            digest(connection);
+            continue;
+        }
+        /* What lies in the socket will be told by the next poll, but not what lies in the TLS library. */
+        if (reads > 0 && (connection->lingering || !stream_has_pending(&connection->stream))) {
+            connection->read_wants = EV_READ;
+            break;
+        }
+        step = reads++ < TURNS ? fill(connection) : yield_turn(connection);
+    }
+    if (step != STEP_CLOSED)
+        watch(connection);
+}
+
+static void on_io(struct ev_loop *loop, ev_io *io, int events) {
+    (void)loop, (void)events;
+    advance(io->data);
+}
+
+static void on_timer(struct ev_loop *loop, ev_timer *timer, int events) {
+    (void)loop, (void)events;
+    struct connection *connection = timer->data;
+
+    if (connection->lingering && !connection->yielding) {
+        close_connection(connection);
+        return;
+    }
+    connection->delayed = false;
+    advance(connection);
+}
+
+static struct connection *new_connection(struct worker *worker) {
+    struct connection *connection = worker->spare;
+
+    if (connection) {
+        worker->spare = connection->later_active;
+        return connection;
+    }
+    connection = malloc(sizeof *connection);
+    if (!connection)
+        fail(EXIT_FAILED, "out of memory");
+    return connection;
+}
+
+void connection_open(struct worker *worker, int fd) {
+    struct connection *connection = new_connection(worker);
+    struct stream stream;
+
+    worker->connections++;
+    if (!worker->tls)
+        stream_open_plain(&stream, fd);
+    else if (!stream_open_tls(&stream, fd, worker->tls, true)) {
+        connection->later_active = worker->spare;
+        worker->spare = connection;
+        return;
+    }
+    /* Field by field: the target's 2 KiB need not be cleared. */
+    connection->stream = stream;
+    connection->worker = worker;
+    connection->shaking = stream.ssl != NULL;
+    connection->watched = 0;
+    connection->read_wants = EV_READ;
+    connection->write_wants = EV_WRITE;
+    connection->delayed = connection->yielding = connection->answer_due = connection->echo_begun = false;
+    connection->in_request = connection->ending = connection->rude = connection->lingering = false;
+    connection->read_ended = false;
+    connection->requests = 0;
+    connection->input = NULL;
+    connection->output = (struct output){0};
+    http_framing_init_request(&connection->framing, connection->target, sizeof connection->target);
+    ev_io_init(&connection->io, on_io, fd, EV_READ);
+    connection->io.data = connection;
+    ev_timer_init(&connection->timer, on_timer, 0., 0.);
+    connection->timer.data = connection;
+    list_append(connection);
+    advance(connection); /* the first request is often there already */
+}
+
+ev_tstamp connection_close_idle(struct worker *worker) {
+    ev_tstamp now = ev_now(worker->loop);
+
+    while (worker->longest_idle) {
+        struct connection *connection = worker->longest_idle;
+        ev_tstamp left_s = connection->active_at + worker->idle_timeout_s - now;
+
+        if (left_s > 0.)
+            return left_s;
+        if (connection->delayed)
+            mark_active(connection); /* it is not the client who keeps us waiting */
+        else
+            close_connection(connection);
+    }
+    return worker->idle_timeout_s;
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TLSDYNO_ECHO_CONNECTION_H
+#define TLSDYNO_ECHO_CONNECTION_H
+/* A client's connection: requests in, answers out, until one of the two wants no more. */
+#include <ev.h>
+#include <openssl/ssl.h>
+#include <stdint.h>
+
+struct connection;
+
+/* What the connections of one worker have in common. */
+struct worker {
+    struct ev_loop *loop;
+    SSL_CTX *tls; /* NULL: in the clear */
+    ev_tstamp idle_timeout_s;
+    uint64_t connections; /* taken so far */
+    /* In the order of their last activity, so that the idle ones are found at one end. */
+    struct connection *longest_idle, *latest_active;
+    struct connection *spare; /* closed ones, to be used again */
+};
+
+/* Serves the client on fd (non-blocking), which belongs to the connection from here on. */
+void connection_open(struct worker *worker, int fd);
+
+/* Closes those that were idle for too long; returns in how many seconds to look again. */
+ev_tstamp connection_close_idle(struct worker *worker);
+
+#endif

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TLSDYNO_ECHO_SERVER_H
+#define TLSDYNO_ECHO_SERVER_H
+/* A worker's life: it accepts, serves and closes what is idle. */
+#include <ev.h>
+#include <openssl/ssl.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The same for all workers; made before they are forked. */
+struct server {
+    SSL_CTX *tls;   /* NULL: in the clear. Its ticket keys are the workers' common ones. */
+    int *listeners; /* one for each worker */
+    int workers;
+    bool local; /* a UNIX socket: all listeners are the same */
+    uint64_t idle_timeout_ns;
+};
+
+/* For prefork: context is a struct server. Does not return but with the end of its loop. */
+int server_run(int index, struct ev_loop *loop, void *context);
+
+#endif

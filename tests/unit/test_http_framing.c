@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <string.h>
+
+#include "http_framing.h"
+
+/* What a stream was read as, written down: "H" head, "[...]" body bytes, "D" done, "B" bad. */
+static char story[8192];
+static char target[64];
+
+static void note(const char *text, size_t length) {
+    size_t used = strlen(story);
+
+    assert_true(used + length < sizeof story);
+    memcpy(story + used, text, length);
+    story[used + length] = '\0';
+}
+
+/* Feeds all of stream, at most piece bytes at once. Pieces of a body are joined in the story. */
+static void read_in_pieces(struct http_framing *framing, const char *stream, size_t length, size_t piece) {
+    size_t at = 0, given = 0;
+
+    while (at < length) {
+        size_t used;
+
+        if (given == 0)
+            given = length - at < piece ? length - at : piece;
+        used = http_framing_feed(framing, stream + at, given);
+        assert_true(used <= given);
+        switch (framing->event) {
+        case HTTP_MORE:
+            assert_int_equal(used, given);
+            break;
+        case HTTP_HEADERS:
+            note("H", 1);
+            break;
+        case HTTP_BODY:
+            assert_true(framing->body >= stream && framing->body + framing->body_bytes <= stream + length);
+            assert_true(framing->body_bytes > 0);
+            note(framing->body, framing->body_bytes);
+            break;
+        case HTTP_DONE:
+            note("D", 1);
+            break;
+        case HTTP_BAD:
+            assert_non_null(framing->error);
+            note("B", 1);
+            return;
+        }
+        at += used;
+        given -= used;
+    }
+}
+
+/* The story must not depend on how the stream is cut. */
+static void assert_request_story(const char *stream, const char *expected) {
+    for (size_t piece = 1; piece <= strlen(stream); piece++) {
+        struct http_framing framing;
+
+        http_framing_init_request(&framing, target, sizeof target);
+        story[0] = '\0';
+        read_in_pieces(&framing, stream, strlen(stream), piece);
+        assert_string_equal(story, expected);
+    }
+}
+
+static void requests_are_cut_apart_however_they_arrive(void **state) {
+    (void)state;
+    assert_request_story("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HD");
+    assert_request_story("GET /1 HTTP/1.1\r\n\r\nHEAD /2 HTTP/1.1\r\n\r\nGET /3 HTTP/1.0\r\n\r\n", "HDHDHD");
+    assert_request_story("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.1\r\n\r\n", "HhelloDHD");
+    assert_request_story("POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\nGET / HTTP/1.1\r\n\r\n", "HDHD");
+    assert_request_story("POST / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n", "HDHD");
+    assert_request_story("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+                         "3\r\nabc\r\n1;x=y\r\nd\r\n0\r\nTrailer: t\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+                         "HabcdDHD");
+    assert_request_story("PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "HD");
+}
+
+static void what_is_not_http_is_bad_however_it_arrives(void **state) {
+    (void)state;
+    assert_request_story("hello\r\n", "B");
+    assert_request_story("\x16\x03\x01\x02\x01\x01\xfc\x03\x03", "B");
+    assert_request_story("GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", "B");
+    assert_request_story("GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "B");
+    assert_request_story("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", "HB");
+    assert_request_story("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\naGET", "HaB");
+    assert_request_story("CONNECT a:1 HTTP/1.1\r\n\r\n", "HB");
+}
+
+static void a_wish_to_change_the_protocol_may_be_ignored(void **state) {
+    (void)state;
+    assert_request_story(
+        "GET / HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\nGET / HTTP/1.1\r\n\r\n", "HDHD");
+    assert_request_story("POST / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nab",
+                         "HabD");
+}
+
+static void read_request(struct http_framing *framing, const char *stream) {
+    http_framing_init_request(framing, target, sizeof target);
+    http_framing_feed(framing, stream, strlen(stream));
+    assert_int_equal(framing->event, HTTP_HEADERS);
+}
+
+static void the_head_says_what_it_says(void **state) {
+    (void)state;
+    struct http_framing framing;
+
+    read_request(&framing, "POST /a/b?s=1k&r=200 HTTP/1.1\r\nContent-Length: 12\r\nExpect: 100-Continue\r\n\r\n");
+    assert_int_equal(framing.method, HTTP_POST);
+    assert_string_equal(target, "/a/b?s=1k&r=200");
+    assert_true(framing.has_length);
+    assert_int_equal(framing.content_length, 12);
+    assert_true(framing.expects_continue);
+    assert_true(framing.keep_alive);
+    read_request(&framing, "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nX: 100-continue\r\n\r\n");
+    assert_int_equal(framing.method, HTTP_PUT);
+    assert_false(framing.has_length);
+    assert_false(framing.expects_continue);
+    assert_true(framing.parser.flags & F_CHUNKED);
+}
+
+static void keep_alive_follows_version_and_connection_header(void **state) {
+    (void)state;
+    struct http_framing framing;
+
+    read_request(&framing, "GET / HTTP/1.1\r\nConnection: close\r\n\r\n");
+    assert_false(framing.keep_alive);
+    read_request(&framing, "GET / HTTP/1.0\r\n\r\n");
+    assert_false(framing.keep_alive);
+    read_request(&framing, "GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n");
+    assert_true(framing.keep_alive);
+}
+
+static void an_expectation_is_of_its_own_request_only(void **state) {
+    (void)state;
+    static const char stream[] = "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n"
+                                 "POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n";
+    struct http_framing framing;
+    size_t at = 0;
+    int heads = 0;
+
+    http_framing_init_request(&framing, target, sizeof target);
+    while (at < sizeof stream - 1) {
+        at += http_framing_feed(&framing, stream + at, sizeof stream - 1 - at);
+        if (framing.event == HTTP_HEADERS)
+            assert_int_equal(framing.expects_continue, heads++ == 0);
+    }
+    assert_int_equal(heads, 2);
+}
+
+static void a_target_that_does_not_fit_is_bad_and_nothing_is_written_past_its_end(void **state) {
+    (void)state;
+    char small[8 + 1], stream[64];
+    struct http_framing framing;
+
+    for (int length = 6; length <= 9; length++) { /* and the NUL */
+        memset(small, '#', sizeof small);
+        snprintf(stream, sizeof stream, "GET /%.*s HTTP/1.1\r\n\r\n", length - 1, "aaaaaaaaaaaaaa");
+        http_framing_init_request(&framing, small, sizeof small - 1);
+        http_framing_feed(&framing, stream, strlen(stream));
+        assert_int_equal(framing.event, length <= 7 ? HTTP_HEADERS : HTTP_BAD);
+        if (length > 7)
+            assert_string_equal(framing.error, "the target of the request is too long");
+        assert_int_equal(small[8], '#');
+    }
+}
+
+static void the_end_of_the_stream_is_bad_only_in_the_middle_of_a_message(void **state) {
+    (void)state;
+    struct http_framing framing;
+    static const char get[] = "GET / HTTP/1.1\r\n\r\n";
+
+    http_framing_init_request(&framing, target, sizeof target);
+    http_framing_feed(&framing, "", 0);
+    assert_int_equal(framing.event, HTTP_MORE);
+    story[0] = '\0';
+    read_in_pieces(&framing, get, sizeof get - 1, sizeof get);
+    assert_string_equal(story, "HD");
+    http_framing_feed(&framing, "", 0);
+    assert_int_equal(framing.event, HTTP_MORE);
+    http_framing_feed(&framing, get, 8);
+    assert_int_equal(framing.event, HTTP_MORE);
+    http_framing_feed(&framing, "", 0);
+    assert_int_equal(framing.event, HTTP_BAD);
+}
+
+static void assert_response_story(const char *stream, bool to_head, const char *expected, enum http_event at_end) {
+    for (size_t piece = 1; piece <= strlen(stream); piece++) {
+        struct http_framing framing;
+
+        http_framing_init_response(&framing);
+        if (to_head)
+            http_framing_expect_no_body(&framing);
+        story[0] = '\0';
+        read_in_pieces(&framing, stream, strlen(stream), piece);
+        assert_string_equal(story, expected);
+        http_framing_feed(&framing, "", 0);
+        assert_int_equal(framing.event, at_end);
+    }
+}
+
+static void responses_end_where_their_framing_says(void **state) {
+    (void)state;
+    assert_response_story("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", false, "HabcD", HTTP_MORE);
+    assert_response_story("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", false, "HabcD",
+                          HTTP_MORE);
+    assert_response_story("HTTP/1.1 200 OK\r\n\r\nabc", false, "Habc", HTTP_DONE);
+    assert_response_story("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabc", false, "Habc", HTTP_BAD);
+    assert_response_story("HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 304 Not Modified\r\n\r\n", false, "HDHD", HTTP_MORE);
+    assert_response_story("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na", false, "HDHaD",
+                          HTTP_MORE);
+}
+
+static void a_response_to_head_has_no_body_but_the_one_after_it_has(void **state) {
+    (void)state;
+    assert_response_story("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
+                          true, "HDHabcD", HTTP_MORE);
+}
+
+static void the_length_of_a_response_is_told_before_its_body(void **state) {
+    (void)state;
+    struct http_framing framing;
+    static const char stream[] = "HTTP/1.1 404 Not Found\r\nContent-Length: 5000000000\r\n\r\n";
+
+    http_framing_init_response(&framing);
+    http_framing_feed(&framing, stream, sizeof stream - 1);
+    assert_int_equal(framing.event, HTTP_HEADERS);
+    assert_int_equal(framing.status, 404);
+    assert_true(framing.has_length);
+    assert_true(framing.content_length == UINT64_C(5000000000));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(requests_are_cut_apart_however_they_arrive),
+        cmocka_unit_test(what_is_not_http_is_bad_however_it_arrives),
+        cmocka_unit_test(a_wish_to_change_the_protocol_may_be_ignored),
+        cmocka_unit_test(the_head_says_what_it_says),
+        cmocka_unit_test(keep_alive_follows_version_and_connection_header),
+        cmocka_unit_test(an_expectation_is_of_its_own_request_only),
+        cmocka_unit_test(a_target_that_does_not_fit_is_bad_and_nothing_is_written_past_its_end),
+        cmocka_unit_test(the_end_of_the_stream_is_bad_only_in_the_middle_of_a_message),
+        cmocka_unit_test(responses_end_where_their_framing_says),
+        cmocka_unit_test(a_response_to_head_has_no_body_but_the_one_after_it_has),
+        cmocka_unit_test(the_length_of_a_response_is_told_before_its_body),
+    };
+
+    return cmocka_run_group_tests_name("http_framing", tests, NULL, NULL);
+}
