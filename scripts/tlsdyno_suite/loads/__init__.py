@@ -1,0 +1,1 @@
+"""The load generators that can drive a cell, one a module."""

@@ -1,0 +1,13 @@
+"""The products that can be measured, one driver a module."""
+from .base import Driver, Task
+from .haproxy import HAPROXY
+from .hitch import HITCH
+from .nginx import NGINX
+from .reference import REFERENCE, REFERENCE_NO_RESUME
+from .stunnel import STUNNEL
+
+DRIVERS: dict[str, Driver] = {
+    driver.name: driver for driver in (REFERENCE, REFERENCE_NO_RESUME, HITCH, HAPROXY, NGINX, STUNNEL)
+}
+
+__all__ = ["DRIVERS", "Driver", "Task"]

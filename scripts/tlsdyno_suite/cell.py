@@ -1,0 +1,89 @@
+"""A cell: one subject and one value of every parameter, so one thing to measure. Combinations that mean nothing are
+known here."""
+import ssl
+from dataclasses import dataclass, fields
+
+# What a scenario may ask for, in the order of the columns of results.csv.
+PARAMETERS = (
+    "cert_key", "tls_version", "cipher", "group", "reuse", "resume_with", "requests_per_connection",
+    "request_bytes", "response_bytes", "connections", "cores", "backend",
+)
+
+# Parameters a scenario need not name. The others have no value that everybody would expect.
+DEFAULTS: dict[str, int | str] = {
+    "group": "X25519", "reuse": "never", "resume_with": "any", "requests_per_connection": 1,
+    "request_bytes": 0, "response_bytes": 0, "cores": 1, "backend": "tcp",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    subject: str
+    case: str  # the names of the bundles it was made from, `axis=name;axis=name`; empty without bundles
+    cert_key: str
+    tls_version: str
+    cipher: str
+    group: str
+    reuse: str
+    resume_with: str
+    requests_per_connection: int | str
+    request_bytes: int   # body of a POST; 0 for a GET
+    response_bytes: int
+    connections: int
+    cores: int
+    backend: str
+
+    @property
+    def keeps_alive(self) -> bool:
+        """Whether the cell's unit of work is a transaction on a connection that is already there."""
+        return self.requests_per_connection == "inf" or int(self.requests_per_connection) > 1
+
+    @property
+    def reuse_period(self) -> int | None:
+        """N of `every:N`, None otherwise."""
+        return int(self.reuse.partition(":")[2]) if self.reuse.startswith("every:") else None
+
+    @property
+    def label(self) -> str:
+        """Short, for a progress line and for file names: the bundles, or else what a reader most wants to know."""
+        if self.case:
+            return "/".join(pair.partition("=")[2] for pair in self.case.split(";"))
+        return f"{self.tls_version}/{self.cert_key}/{self.reuse}/{self.requests_per_connection}"
+
+
+def parameters(cell: Cell) -> dict[str, int | str]:
+    return {field.name: getattr(cell, field.name) for field in fields(cell) if field.name in PARAMETERS}
+
+
+def openssl_has(cipher: str) -> bool:
+    """Whether the linked OpenSSL knows the cipher at all, at the lowest security level."""
+    if cipher.startswith("TLS_"):
+        return any(known["name"] == cipher for known in ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).get_ciphers())
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(cipher + ":@SECLEVEL=0")
+    except ssl.SSLError:
+        return False
+    return True
+
+
+def contradiction(cell: Cell) -> str | None:
+    """Why nobody could measure this combination, or None. Crossed axes make such cells; they become skipped rows."""
+    modern = cell.tls_version == "TLSv1.3"
+    if modern != cell.cipher.startswith("TLS_"):
+        return f"{cell.cipher} is not a cipher of {cell.tls_version}"
+    authentication = cell.cert_key.partition(":")[0]
+    if not modern:
+        wants_ecdsa = "ECDSA" in cell.cipher
+        if wants_ecdsa != (authentication in ("ecdsa", "ed25519")):
+            return f"{cell.cipher} cannot be authenticated with a key {cell.cert_key}"
+        if authentication == "ed25519" and cell.tls_version != "TLSv1.2":
+            return f"{cell.tls_version} has no signatures with a key {cell.cert_key}"
+    if cell.requests_per_connection == "inf" and cell.reuse != "never":
+        return "a connection that is kept for ever never resumes a session"
+    if cell.reuse != "never" and cell.resume_with == "id" and modern:
+        return "TLS 1.3 has no session IDs to resume with"
+    if cell.request_bytes and cell.response_bytes != cell.request_bytes:
+        return "a POST is answered with its own body, so request_bytes and response_bytes are the same"
+    if not openssl_has(cell.cipher):
+        return f"the linked OpenSSL has no {cell.cipher}"
+    return None

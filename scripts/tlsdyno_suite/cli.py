@@ -1,0 +1,233 @@
+"""The command line: what each subcommand does with the other modules, and its exit status."""
+import argparse
+import json
+import os
+import random
+import re
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from . import machine, record, scenario, table
+from .cell import Cell
+from .certificates import certificate
+from .placement import usable
+from .processes import Interrupted, check_tools, interruptible
+from .programs import RESULTS, SCENARIOS, require_built
+from .refusal import Refused
+from .runner import Plan, run
+from .subjects import DRIVERS
+from .units import about, parse_time
+
+MEASURED, USAGE, INVALID = 0, 2, 4
+
+
+def time_option(text: str) -> float:
+    try:
+        seconds = parse_time(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError("must be longer than nothing")
+    return seconds
+
+
+def count_option(text: str) -> int:
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a count from 1 to 9999")
+    return int(text)
+
+
+class Parser(argparse.ArgumentParser):
+    """One line on standard error, like every other refusal."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise Refused(message, "", "see tlsdyno --help")
+
+
+def parser() -> Parser:
+    whole = Parser(prog="tlsdyno", description="Measure TLS terminators, with proof.",
+                   epilog="Exit status: 0 measured; 2 bad usage or data; 4 a row failed or has no figure that stands.")
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    runs = commands.add_parser("run", help="measure a scenario")
+    runs.add_argument("scenario", metavar="SCENARIO", help="a name from `tlsdyno list`, or the path of a file")
+    runs.add_argument("--only", metavar="AXIS=VALUE[,VALUE]", action="append", default=[],
+                      help="only the cells with these values of an axis (or of subject)")
+    runs.add_argument("--repeats", metavar="N", type=count_option, help="measure each cell N times")
+    runs.add_argument("--duration", metavar="T", type=time_option, help="measured window of each cell (500ms, 5s, 1m)")
+    runs.add_argument("--out", metavar="DIR", type=Path, help="where the results go; must not exist or be empty")
+    runs.add_argument("--dry-run", action="store_true", help="print cells, placement and time; start nothing")
+    commands.add_parser("list", help="the scenarios, and how long each takes here")
+    tables = commands.add_parser("table", help="print the table of a run")
+    tables.add_argument("run", metavar="RUN", type=Path, help="directory of a run, or its results.csv")
+    tables.add_argument("--format", choices=tuple(table.FORMATS), default="text")
+    commands.add_parser("doctor", help="what on this machine would spoil a measurement, and how to mend it")
+    return whole
+
+
+def make_plan(loaded: scenario.Scenario, run_id: str) -> Plan:
+    seed = loaded.seed if loaded.seed is not None else random.SystemRandom().randrange(2**32)
+    cpus = usable(loaded, os.sched_getaffinity(0))
+    return Plan(run_id, loaded, scenario.expand(loaded), cpus, seed, machine.raise_descriptor_limit())
+
+
+def as_asked(arguments: argparse.Namespace) -> scenario.Scenario:
+    """The scenario with what the command line says about it."""
+    loaded = scenario.narrow(scenario.load(scenario.locate(arguments.scenario), tuple(DRIVERS)), arguments.only)
+    if arguments.repeats:
+        loaded = replace(loaded, repeats=arguments.repeats)
+    if arguments.duration:
+        loaded = replace(loaded, duration_s=arguments.duration)
+    return loaded
+
+
+def print_plan(plan: Plan) -> None:
+    for cell in plan.cells:
+        obstacle = plan.obstacle(cell)
+        fate = f"skipped: {obstacle}" if obstacle else str(plan.placement(cell))
+        print(f"{cell.subject:<20} {cell.label:<36} {fate}")
+    print(f"{len(plan.cells)} cells, {plan.scenario.repeats} times, about {about(plan.seconds())}")
+
+
+def make_run_directory(out: Path | None, run_id: str) -> Path:
+    directory = out or RESULTS / run_id
+    try:
+        directory.mkdir(parents=True, exist_ok=out is not None)
+        if any(directory.iterdir()):
+            raise Refused(directory, "", "is there already and not empty: give another --out")
+        (directory / "logs").mkdir()
+    except OSError as error:
+        raise Refused(directory, "", error.strerror or str(error)) from error
+    return directory
+
+
+class Progress:
+    """What standard error shows: one live line on a terminal, else one plain line for each finished row."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._total = len(plan.cells) * plan.scenario.repeats
+        self._done = 0
+        self._live = sys.stderr.isatty()
+        self._begin = time.monotonic()
+
+    def begun(self, repeat: int, cell: Cell) -> None:
+        if self._live:
+            left = max(0.0, self._plan.seconds() - (time.monotonic() - self._begin))
+            where = f"{cell.subject} {cell.label}, repeat {repeat}"
+            line = f"[{self._done + 1}/{self._total}] {where}, about {about(left)} left"
+            print(f"\r{line[:110]}\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def finished(self, row: record.Row) -> None:
+        self._done += 1
+        if not self._live:
+            figures = "" if not row.get("subject_cpu_us_per_op") else f" {row['subject_cpu_us_per_op']:.1f} CPU us/op"
+            case = table.bundle_names(row["case"]) or f"{row['tls_version']} {row['cert_key']} {row['reuse']}"
+            why = f": {row['reason']}" if row.get("reason") else ""
+            line = f"[{self._done}/{self._total}] {row['subject']}, {case}: {row['status']}{figures}{why}"
+            print(line, file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self._live:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    loaded = as_asked(arguments)
+    run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{loaded.name}"
+    plan = make_plan(loaded, run_id)
+    if arguments.dry_run:
+        print_plan(plan)
+        return MEASURED
+    check_tools()
+    require_built(["proxy", "echo-backend", "loadgen", "tls-floor"])
+    for cert_key in dict.fromkeys(cell.cert_key for cell in plan.cells):
+        certificate(cert_key)
+    directory = make_run_directory(arguments.out, run_id)
+    (directory / "scenario.toml").write_bytes(loaded.path.read_bytes())
+    (directory / "machine.json").write_text(json.dumps({
+        "run_id": run_id, "scenario": loaded.name, "seed": plan.seed, "only": arguments.only, "repeats": loaded.repeats,
+        "duration_s": loaded.duration_s, "warmup_s": loaded.warmup_s, "backend_beside": loaded.backend_beside,
+        **machine.fingerprint()}, indent=2) + "\n")
+    print(f"{loaded.title}\n{len(plan.cells)} cells, {loaded.repeats} times, about {about(plan.seconds())}; "
+          f"results in {directory}", file=sys.stderr)
+
+    recorder = record.Recorder(directory / "results.csv")
+    progress = Progress(plan)
+    rows: list[record.Row] = []
+
+    def finished(row: record.Row) -> None:
+        recorder.write(row)
+        rows.append(row)
+        progress.finished(row)
+
+    try:
+        run(plan, directory / "logs", finished, progress.begun)
+    except Interrupted as interruption:
+        progress.clear()
+        print(f"tlsdyno: interrupted; {len(rows)} finished rows are in {directory / 'results.csv'}", file=sys.stderr)
+        return interruption.exit_status
+    finally:
+        recorder.close()
+    progress.clear()
+    sys.stdout.write(table.FORMATS["text"](record.read(directory)))
+    print(f"Results: {directory}")
+    return exit_status(rows)
+
+
+def exit_status(rows: list[record.Row]) -> int:
+    """A skipped row is no fault, but a run in which every row was skipped has measured nothing."""
+    measured = [row for row in rows if row["status"] != "skipped"]
+    return MEASURED if measured and all(row.get("stands") for row in measured) else INVALID
+
+
+def list_command(_arguments: argparse.Namespace) -> int:
+    status = MEASURED
+    for path in sorted(SCENARIOS.glob("*.toml")):
+        try:
+            plan = make_plan(scenario.load(path, tuple(DRIVERS)), path.stem)
+        except Refused as error:
+            print(f"tlsdyno: {error}", file=sys.stderr)
+            status = USAGE
+            continue
+        loaded = plan.scenario
+        source = f"{loaded.source}; " if loaded.source else ""
+        print(f"{loaded.name:<20} {loaded.title}")
+        print(f"{'':<20} {source}{len(plan.cells)} cells, {loaded.repeats} times, about {about(plan.seconds())} here")
+    return status
+
+
+def table_command(arguments: argparse.Namespace) -> int:
+    rows = record.read(arguments.run)
+    if not rows:
+        raise Refused(arguments.run, "", "has no rows")
+    sys.stdout.write(table.FORMATS[arguments.format](rows))
+    return MEASURED
+
+
+def doctor_command(_arguments: argparse.Namespace) -> int:
+    findings = machine.examine()
+    for finding in findings:
+        mark = {"ok": "ok    ", "warn": "warn  ", "spoils": "SPOILS"}[finding.level]
+        print(f"{mark}  {finding.what}" + (f"\n        mend: {finding.mend}" if finding.mend else ""))
+    return INVALID if any(finding.level == "spoils" for finding in findings) else MEASURED
+
+
+COMMANDS = {"run": run_command, "list": list_command, "table": table_command, "doctor": doctor_command}
+
+
+def main(argv: list[str]) -> int:
+    try:
+        with interruptible():
+            arguments = parser().parse_args(argv)
+            return COMMANDS[arguments.command](arguments)
+    except Refused as error:
+        print(f"tlsdyno: {error}", file=sys.stderr)
+        return USAGE
+    except Interrupted as interruption:
+        return interruption.exit_status
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Python must not try to flush the rest at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return MEASURED

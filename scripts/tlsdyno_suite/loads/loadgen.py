@@ -1,0 +1,81 @@
+"""The load generator of this project: its command line for a cell, and the JSON object it leaves."""
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..cell import Cell
+from ..placement import Placement, cpu_list
+from ..programs import built
+from ..units import format_time
+
+ERROR_CLASSES = (
+    "connect_refused", "connect_timeout", "address_unavailable", "fd_unavailable", "tls_alert", "tls_protocol",
+    "tls_timeout", "reset", "unexpected_eof", "io_timeout", "http_status", "payload_mismatch",
+)
+MEASURED = (0, 1)  # exit statuses with a result: without and with errors
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the load generator saw. The counts are those of the measured window; `totals` those of its whole life."""
+
+    engine: str
+    started_ns: int
+    duration_s: float
+    transactions: int
+    handshakes_full: int
+    handshakes_resumed: int
+    bytes_received: int
+    bytes_sent: int
+    rates: dict[str, float]
+    latency_us: dict[str, dict[str, float]]
+    negotiated: list[dict[str, Any]]
+    certificate_key: str
+    errors: dict[str, int]
+    totals: dict[str, int]
+    first_half_per_s: float
+    second_half_per_s: float
+
+    @property
+    def handshakes(self) -> int:
+        return self.handshakes_full + self.handshakes_resumed
+
+    @property
+    def end_ns(self) -> int:
+        return self.started_ns + round(self.duration_s * 1e9)
+
+
+def command(cell: Cell, placement: Placement, address: str, duration_s: float, warmup_s: float,
+            json_file: Path) -> list[str]:
+    body = ["--method", "POST", "--body-size", str(cell.request_bytes)] if cell.request_bytes else []
+    path = "/" if cell.request_bytes else f"/?s={cell.response_bytes}"
+    resuming = ["--resume-with", cell.resume_with] if cell.reuse != "never" else []
+    return [
+        str(built("loadgen")), "-c", str(cell.connections), "-w", str(min(len(placement.client), cell.connections)),
+        "--cpus", cpu_list(placement.client), "-d", format_time(duration_s), "--warmup", format_time(warmup_s),
+        "--reuse", cell.reuse, *resuming, *body,
+        "--requests-per-connection", str(cell.requests_per_connection), "--tls-version", cell.tls_version,
+        "--cipher", cell.cipher, "--group", cell.group, "--json", str(json_file),
+        f"https://{address}{path}",
+    ]
+
+
+def read(path: Path) -> Result:
+    """ValueError with a reason when the file is not what the contract promises."""
+    try:
+        data = json.loads(path.read_text())
+        return Result(
+            engine=data["engine"], started_ns=int(data["started_unix_ns"]), duration_s=float(data["duration_s"]),
+            transactions=int(data["transactions"]), handshakes_full=int(data["handshakes_full"]),
+            handshakes_resumed=int(data["handshakes_resumed"]), bytes_received=int(data["bytes_received"]),
+            bytes_sent=int(data["bytes_sent"]), rates=data["rates"], latency_us=data.get("latency_us", {}),
+            negotiated=data.get("negotiated", []), certificate_key=data.get("certificate", {}).get("key", ""),
+            errors=data.get("errors", {}), totals=data["totals"], first_half_per_s=float(data["half_rates"]["first"]),
+            second_half_per_s=float(data["half_rates"]["second"]))
+    except OSError as error:
+        raise ValueError(f"the load generator left no result: {error.strerror}") from error
+    except KeyError as error:
+        raise ValueError(f"the load generator's result lacks {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"the load generator's result cannot be read: {error}") from error

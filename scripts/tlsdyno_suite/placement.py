@@ -1,0 +1,55 @@
+"""Who runs on which CPU. The subject has the first CPUs, the client the last one, the backend sits beside one of
+them."""
+from dataclasses import dataclass
+
+from .cell import Cell
+from .refusal import Refused
+from .scenario import Scenario
+
+
+@dataclass(frozen=True)
+class Placement:
+    subject: tuple[int, ...]
+    client: tuple[int, ...]
+    backend: tuple[int, ...]
+
+    @property
+    def overlapped(self) -> tuple[int, ...]:
+        """CPUs where the load generator and the subject fight for time: no rate measured there is the subject's."""
+        return tuple(sorted(set(self.subject) & set(self.client)))
+
+    def __str__(self) -> str:
+        roles = f"subject {cpu_list(self.subject)}; client {cpu_list(self.client)}; backend {cpu_list(self.backend)}"
+        return roles + ("; overlapped" if self.overlapped else "")
+
+
+def cpu_list(cpus: tuple[int, ...]) -> str:
+    """`0-2,5`, as taskset and the C programs take it."""
+    ranges: list[list[int]] = []
+    for cpu in sorted(cpus):
+        if ranges and cpu == ranges[-1][1] + 1:
+            ranges[-1][1] = cpu
+        else:
+            ranges.append([cpu, cpu])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
+
+
+def usable(scenario: Scenario, available: set[int]) -> tuple[int, ...]:
+    """The CPUs of the scenario, or all that this process was given; never one that it was not given."""
+    if scenario.cpus is None:
+        return tuple(sorted(available))
+    for cpu in scenario.cpus:
+        if cpu not in available:
+            given = cpu_list(tuple(available))
+            raise Refused(scenario.path, "placement.cpus", f"there is no CPU {cpu} for this process (it has {given})")
+    return scenario.cpus
+
+
+def place(cell: Cell, cpus: tuple[int, ...], backend_beside: str) -> Placement | None:
+    """None when the cell asks for more cores than there are."""
+    if cell.cores > len(cpus):
+        return None
+    subject = cpus[:cell.cores]
+    client = cpus[-1:]
+    # One CPU for the backend also beside a subject of several: the subject's first ones stay its own as long as can be.
+    return Placement(subject, client, client if backend_beside == "client" else subject[-1:])

@@ -1,0 +1,132 @@
+"""results.csv: one row per cell and repeat, units in the names, an empty field for what was not measured."""
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+from .cell import Cell, parameters
+from .loads.loadgen import ERROR_CLASSES
+from .refusal import Refused
+from .verdict import Evidence, Verdict, ops, resumed_share
+
+IDENTITY = ("run_id", "scenario", "table",
+            # The names of the bundles the cell came from, `axis=name;axis=name`: parameters that vary together have
+            # no other common name, and tables that know nothing but this file pivot on it.
+            "case",
+            "repeat", "subject", "subject_version", "load_tool", "engine", "backend", "placement")
+ASKED = ("cert_key", "tls_version", "cipher", "group", "reuse", "resume_with", "requests_per_connection",
+         "request_bytes", "response_bytes", "connections", "cores", "target_rate_per_s")
+AGREED = ("negotiated_version", "negotiated_cipher", "negotiated_group", "resumed_share")
+RATES = ("handshakes_full_per_s", "handshakes_resumed_per_s", "connections_per_s", "transactions_per_s",
+         "received_bytes_per_s", "sent_bytes_per_s")
+PHASES = ("connect", "handshake", "ttfb", "transaction")
+QUANTILES = ("mean", "p50", "p90", "p99", "p999", "max")
+LATENCY = tuple(f"{phase}_{quantile}_us" for phase in PHASES for quantile in QUANTILES)
+ROLES = ("subject", "client", "backend")
+COST = (*(f"{role}_cpu_us_per_op" for role in ROLES), *(f"{role}_cpu_busy" for role in ROLES), "subject_rss_kib",
+        "steal")
+LIMIT = ("capacity_per_core_per_s", "floor_cpu_us_per_op", "efficiency")
+VERDICT = ("status", "stands", "bound", "reason")
+ERRORS = tuple(f"errors_{name}" for name in ERROR_CLASSES)
+
+COLUMNS = (*IDENTITY, *ASKED, *AGREED, *RATES, *LATENCY, *COST, *LIMIT, *VERDICT, *ERRORS)
+
+Row = dict[str, Any]
+
+
+def asked_row(cell: Cell) -> Row:
+    """What every row has, measured or not."""
+    return {"case": cell.case, "subject": cell.subject, **parameters(cell)}
+
+
+def agreed(evidence: Evidence, name: str) -> str:
+    """One value, or all of them where the connections differ (such a row is invalid)."""
+    return "+".join(dict.fromkeys(str(each[name]) for each in evidence.load.negotiated if each.get(name)))
+
+
+def latency_row(evidence: Evidence) -> Row:
+    """Of the two kinds of handshake the more frequent one is `handshake`: they differ too much to be averaged."""
+    load = evidence.load
+    kind = "handshake_resumed" if load.handshakes_resumed > load.handshakes_full else "handshake_full"
+    row: Row = {}
+    for phase in PHASES:
+        measured = load.latency_us.get(kind if phase == "handshake" else phase, {})
+        row.update({f"{phase}_{quantile}_us": measured.get(quantile) for quantile in QUANTILES})
+    return row
+
+
+def measured_row(evidence: Evidence, verdict: Verdict, rss_kib: int, floor_us: float | None) -> Row:
+    cell, load = evidence.cell, evidence.load
+    done = ops(cell, load)
+    cpu_us = {role: 1e6 * seconds / done for role, seconds in evidence.cpu_s.items()} if done else {}
+    cores = {role: getattr(evidence.placement, role) for role in ROLES}
+    subject_us = cpu_us.get("subject")
+    return {
+        "engine": load.engine, "placement": str(evidence.placement),
+        "negotiated_version": agreed(evidence, "tls_version"), "negotiated_cipher": agreed(evidence, "cipher"),
+        "negotiated_group": agreed(evidence, "group"), "resumed_share": resumed_share(load),
+        **{name: load.rates.get(name) for name in RATES[:4]},
+        "received_bytes_per_s": load.bytes_received / load.duration_s if load.duration_s else None,
+        "sent_bytes_per_s": load.bytes_sent / load.duration_s if load.duration_s else None,
+        **latency_row(evidence),
+        **{f"{role}_cpu_us_per_op": value for role, value in cpu_us.items()},
+        **{f"{role}_cpu_busy": seconds / (load.duration_s * len(cores[role])) if load.duration_s else None
+           for role, seconds in evidence.cpu_s.items()},
+        "subject_rss_kib": rss_kib or None, "steal": evidence.steal,
+        "capacity_per_core_per_s": 1e6 / subject_us if subject_us else None,
+        "floor_cpu_us_per_op": floor_us,
+        "efficiency": floor_us / subject_us if subject_us and floor_us else None,
+        "status": verdict.status, "stands": verdict.stands, "bound": verdict.bound, "reason": verdict.reason,
+        **{f"errors_{name}": load.errors.get(name) for name in ERROR_CLASSES},
+    }
+
+
+def field(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.7g}" if isinstance(value, float) else str(value)
+
+
+class Recorder:
+    """Appends rows. Each is one write of one whole line, then on the disk: what was measured survives whatever
+    comes."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("x", newline="", encoding="utf-8")
+        self._writer = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
+        self._writer.writeheader()
+        self._sync()
+
+    def _sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def write(self, row: Row) -> None:
+        self._writer.writerow({name: field(row.get(name)) for name in COLUMNS})
+        self._sync()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """Rows of a results.csv, also of a copy of one elsewhere."""
+    if path.is_dir():
+        path = path / "results.csv"
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            if path.stat().st_size == 0:
+                raise Refused(path, "", "the file is empty")
+            if missing:
+                raise Refused(path, missing[0], "no such column: this is not a results.csv")
+            rows = list(reader)
+    except OSError as error:
+        raise Refused(path, "", error.strerror or str(error)) from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise Refused(path, "", f"not a CSV file: {error}") from error
+    for number, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise Refused(path, f"row {number}", "has not as many fields as there are columns")
+    return rows

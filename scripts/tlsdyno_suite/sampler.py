@@ -1,0 +1,140 @@
+"""CPU time, steal and memory of every role while the load runs, read from outside, so that a product that knows
+nothing of this suite is measured in the same way as the reference.
+
+On loopback the kernel does the receiver's network work (softirq) in the sender's system call: a role that sends pays
+for part of the receiving of its peer. All subjects are alike in this, so they compare; the split between roles is not
+that of two machines. """
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy
+
+from . import sessions
+
+TICK_S = 0.02         # CPU clocks of the processes: cheap, exact to the nanosecond
+MACHINE_TICK_S = 0.2  # /proc/stat counts in hundredths of a second, and reading it costs more
+MEMBERS_TICK_S = 1.0  # looking for new processes means reading all of /proc; memory is read as often
+SETTLING_S = 0.5      # while a program forks its workers we look for them ten times as often
+USER_HZ = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class Series:
+    """A counter that only grows, with the times it was read at."""
+
+    times_ns: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+    def add(self, time_ns: int, value: float) -> None:
+        self.times_ns.append(time_ns)
+        self.values.append(value)
+
+    def growth(self, begin_ns: int, end_ns: int) -> float:
+        """Between two times, interpolated between the readings around each."""
+        # Relative times: nanoseconds since 1970 are more than a double holds exactly.
+        times = [time_ns - begin_ns for time_ns in self.times_ns]
+        first, last = numpy.interp([0, end_ns - begin_ns], times, self.values)
+        return float(last - first)
+
+    def gap_s(self, moment_ns: int) -> float:
+        """How far the readings around a moment are apart; infinite when it lies outside of them."""
+        before = [time_ns for time_ns in self.times_ns if time_ns <= moment_ns]
+        after = [time_ns for time_ns in self.times_ns if time_ns >= moment_ns]
+        return (after[0] - before[-1]) / 1e9 if before and after else float("inf")
+
+
+def process_clock(pid: int) -> int:
+    """The kernel's number for the CPU clock of another process, exact to the nanosecond (see
+    clock_getcpuclockid(3))."""
+    return ((~pid) << 3) | 2
+
+
+def read_machine() -> dict[int, tuple[float, float]]:
+    """For each CPU: seconds it worked and seconds the hypervisor took from it."""
+    cpus = {}
+    with Path("/proc/stat").open() as stat:
+        for line in stat:
+            if not line.startswith("cpu"):
+                break
+            if line[3].isdigit():
+                name, *ticks = line.split()
+                user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, ticks[:8])
+                cpus[int(name[3:])] = ((user + nice + system + irq + softirq) / USER_HZ, steal / USER_HZ)
+    return cpus
+
+
+class Sampler(threading.Thread):
+    """Reads until stopped. `roles` gives the session of each role."""
+
+    def __init__(self, roles: dict[str, int]) -> None:
+        super().__init__(daemon=True)
+        self.roles = roles
+        self.cpu_s: dict[str, Series] = {role: Series() for role in roles}
+        self.busy_s: dict[int, Series] = {}
+        self.steal_s: dict[int, Series] = {}
+        self.resident_kib: dict[str, int] = {role: 0 for role in roles}
+        self._clocks: dict[str, dict[int, float]] = {role: {} for role in roles}
+        self._ended = threading.Event()
+        self._find_members()
+
+    def _find_members(self) -> None:
+        for role, session in self.roles.items():
+            for pid in sessions.members(session):
+                self._clocks[role].setdefault(pid, 0.0)
+
+    def _read_memory(self) -> None:
+        for role, clocks in self._clocks.items():
+            self.resident_kib[role] = max(self.resident_kib[role], sum(map(sessions.resident_kib, clocks)))
+
+    def _read_roles(self) -> None:
+        for role, clocks in self._clocks.items():
+            for pid in clocks:
+                try:
+                    clocks[pid] = time.clock_gettime(process_clock(pid))
+                except OSError:
+                    pass  # it ended: what it used stays counted
+            self.cpu_s[role].add(time.time_ns(), sum(clocks.values()))
+
+    def _read_machine(self) -> None:
+        now = time.time_ns()
+        for cpu, (busy, steal) in read_machine().items():
+            self.busy_s.setdefault(cpu, Series()).add(now, busy)
+            self.steal_s.setdefault(cpu, Series()).add(now, steal)
+
+    def run(self) -> None:
+        machine_due = members_due = 0.0
+        settled = time.monotonic() + SETTLING_S
+        while not self._ended.wait(TICK_S):
+            now = time.monotonic()
+            if now >= members_due:
+                self._find_members()
+                members_due = now + (MEMBERS_TICK_S if now > settled else MEMBERS_TICK_S / 10)
+                if now > settled:
+                    self._read_memory()
+            if now >= machine_due:
+                self._read_machine()
+                machine_due = now + MACHINE_TICK_S
+            self._read_roles()
+
+    def stop(self) -> None:
+        self._ended.set()
+        self.join()
+        self._read_memory()
+        self._read_roles()
+        self._read_machine()
+
+
+TCP_COUNTERS = ("ListenOverflows", "ListenDrops", "RetransSegs", "TCPLossProbes")
+
+
+def read_tcp_counters() -> dict[str, int]:
+    """Counters of the whole machine that tell of connections or segments lost on the way."""
+    counters: dict[str, int] = {}
+    for path in (Path("/proc/net/netstat"), Path("/proc/net/snmp")):
+        lines = path.read_text().splitlines()
+        for names, values in zip(lines[::2], lines[1::2]):
+            counters.update(zip(names.split()[1:], map(int, values.split()[1:])))
+    return {name: counters.get(name, 0) for name in TCP_COUNTERS}

@@ -1,0 +1,200 @@
+"""A scenario file: read, checked against scenarios/schema.json and against sense, and expanded to cells."""
+import difflib
+import itertools
+import json
+import tomllib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from .cell import DEFAULTS, PARAMETERS, Cell
+from .programs import SCENARIOS
+from .refusal import Refused
+from .units import parse_time
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One value of an axis: its name, and the parameters it sets (one for a plain axis, several for a bundle)."""
+
+    name: str
+    sets: dict[str, int | str]
+
+
+@dataclass(frozen=True)
+class Axis:
+    name: str
+    choices: tuple[Choice, ...]
+    bundled: bool
+
+
+@dataclass(frozen=True)
+class Scenario:
+    path: Path
+    name: str
+    title: str
+    source: str
+    subjects: tuple[str, ...]
+    axes: tuple[Axis, ...]
+    fixed: dict[str, int | str]  # parameters with one value in the whole scenario
+    duration_s: float
+    warmup_s: float
+    repeats: int
+    seed: int | None
+    backend_beside: str  # client or subject
+    cpus: tuple[int, ...] | None
+
+
+def locate(name: str) -> Path:
+    """A path, or the bare name of a file in scenarios/."""
+    if "/" in name or name.endswith(".toml"):
+        return Path(name)
+    path = SCENARIOS / f"{name}.toml"
+    if not path.exists():
+        known = ", ".join(sorted(found.stem for found in SCENARIOS.glob("*.toml")))
+        raise Refused(name, "", f"no such scenario (known: {known}; or give the path of a file)")
+    return path
+
+
+def read(path: Path) -> dict[str, Any]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise Refused(path, "", error.strerror or str(error)) from error
+    if not data.strip():
+        raise Refused(path, "", "the file is empty")
+    try:
+        return tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Refused(path, "", f"not a TOML file: {error}") from error
+
+
+def key_of(error: jsonschema.ValidationError) -> str:
+    parts = [str(part) if isinstance(part, str) else f"[{part}]" for part in error.absolute_path]
+    return ".".join(parts).replace(".[", "[")
+
+
+def explain(error: jsonschema.ValidationError) -> tuple[str, str]:
+    """Key and reason, in the words of this file's format rather than in those of JSON schema."""
+    key = key_of(error)
+    where = list(error.absolute_path)
+    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
+        allowed = list(error.schema.get("properties", {}))
+        unknown = sorted(set(error.instance) - set(allowed))
+        close = difflib.get_close_matches(unknown[0], allowed, 1)
+        hint = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(allowed)}"
+        return ".".join(filter(None, (key, unknown[0]))), f"unknown key ({hint})"
+    if where[:1] == ["axes"] and len(where) == 2 and where[1] not in PARAMETERS:
+        close = difflib.get_close_matches(str(where[1]), PARAMETERS, 1)
+        hint = f"did you mean '{close[0]}'?" if close else f"parameters: {', '.join(PARAMETERS)}"
+        return key, f"unknown axis ({hint}); an axis that is no parameter is a table of named bundles"
+    if error.validator == "required":
+        missing = [name for name in error.validator_value if name not in error.instance]
+        return ".".join(filter(None, (key, missing[0]))), "is missing"
+    if error.validator == "enum":
+        return key, f"impossible value {error.instance!r} (one of: {', '.join(map(str, error.validator_value))})"
+    if error.validator in ("pattern", "anyOf"):
+        return key, f"impossible value {error.instance!r}"
+    if error.validator == "minItems":
+        return key, "needs at least one value"
+    if error.validator == "uniqueItems":
+        return key, "the same value twice"
+    return key, error.message
+
+
+def check_schema(path: Path, data: dict[str, Any]) -> None:
+    schema = json.loads((SCENARIOS / "schema.json").read_text())
+    found = jsonschema.Draft202012Validator(schema).iter_errors(data)
+    errors = sorted(found, key=lambda error: list(map(str, error.absolute_path)))
+    if errors:
+        # An unknown key is the likeliest slip of the pen; whatever else is wrong often follows from it.
+        first = next((error for error in errors if error.validator == "additionalProperties"), errors[0])
+        raise Refused(path, *explain(first))
+
+
+def parse_axes(path: Path, table: dict[str, Any]) -> tuple[Axis, ...]:
+    axes = []
+    for name, value in table.items():
+        if isinstance(value, list):
+            choices = tuple(Choice(str(item), {name: item}) for item in value)
+        else:
+            choices = tuple(Choice(choice, dict(sets)) for choice, sets in value.items())
+            if len({frozenset(choice.sets) for choice in choices}) > 1:
+                raise Refused(path, f"axes.{name}", "every bundle of an axis must set the same parameters")
+            if name in ("subject", "case", "repeat"):
+                raise Refused(path, f"axes.{name}", "this name is taken")
+        axes.append(Axis(name, choices, isinstance(value, dict)))
+    return tuple(axes)
+
+
+def check_parameters(path: Path, axes: tuple[Axis, ...], fixed: dict[str, int | str]) -> None:
+    """Every parameter has exactly one place that sets it."""
+    setters = {name: "load" for name in fixed}
+    for axis in axes:
+        for name in axis.choices[0].sets:
+            if name in setters:
+                raise Refused(path, f"axes.{axis.name}", f"sets {name}, which {setters[name]} sets already")
+            setters[name] = f"axes.{axis.name}"
+    for name in PARAMETERS:
+        if name not in setters and name not in DEFAULTS:
+            raise Refused(path, f"load.{name}", "is missing: set it in [load] or in an axis")
+
+
+def load(path: Path, known_subjects: tuple[str, ...]) -> Scenario:
+    data = read(path)
+    check_schema(path, data)
+    subjects = tuple(data["subject"]["names"])
+    for name in subjects:
+        if name not in known_subjects:
+            raise Refused(path, "subject.names", f"unknown subject '{name}' (known: {', '.join(known_subjects)})")
+    axes = parse_axes(path, data.get("axes", {}))
+    settings = data["load"]
+    fixed = {name: value for name, value in settings.items() if name in PARAMETERS}
+    check_parameters(path, axes, fixed)
+    placement = data.get("placement", {})
+    scenario = Scenario(
+        path=path, name=path.stem, title=data["title"], source=data.get("source", ""), subjects=subjects, axes=axes,
+        fixed=fixed, duration_s=parse_time(settings["duration"]), warmup_s=parse_time(settings.get("warmup", "1s")),
+        repeats=settings.get("repeats", 1), seed=data.get("seed"), backend_beside=placement.get("backend", "client"),
+        cpus=tuple(placement["cpus"]) if "cpus" in placement else None)
+    if scenario.duration_s <= 0:
+        raise Refused(path, "load.duration", "must be longer than nothing")
+    return scenario
+
+
+def narrow(scenario: Scenario, restrictions: list[str]) -> Scenario:
+    """The scenario with each `AXIS=VALUE[,VALUE]` applied."""
+    wanted: dict[str, list[str]] = {}
+    for restriction in restrictions:
+        name, equals, values = restriction.partition("=")
+        if not equals or not values:
+            raise Refused("--only", restriction, "is not AXIS=VALUE[,VALUE]")
+        wanted.setdefault(name, []).extend(values.split(","))
+    offered = {"subject": list(scenario.subjects)}
+    offered.update({axis.name: [choice.name for choice in axis.choices] for axis in scenario.axes})
+    for name, chosen in wanted.items():
+        if name not in offered:
+            raise Refused("--only", name, f"no such axis in {scenario.path.name} (axes: {', '.join(offered)})")
+        for value in chosen:
+            if value not in offered[name]:
+                raise Refused("--only", f"{name}={value}", f"no such value (values: {', '.join(offered[name])})")
+    axes = tuple(
+        replace(axis, choices=tuple(choice for choice in axis.choices if choice.name in wanted[axis.name]))
+        if axis.name in wanted else axis for axis in scenario.axes)
+    subjects = tuple(name for name in scenario.subjects if name in wanted.get("subject", scenario.subjects))
+    return replace(scenario, axes=axes, subjects=subjects)
+
+
+def expand(scenario: Scenario) -> list[Cell]:
+    """Every cell, in the order of the file: axes outside, subjects inside, as a table reads."""
+    cells: list[Cell] = []
+    for combination in itertools.product(*(axis.choices for axis in scenario.axes)):
+        values: dict[str, Any] = {**DEFAULTS, **scenario.fixed}
+        for choice in combination:
+            values.update(choice.sets)
+        case = ";".join(
+            f"{axis.name}={choice.name}" for axis, choice in zip(scenario.axes, combination) if axis.bundled)
+        cells.extend(Cell(subject=subject, case=case, **values) for subject in scenario.subjects)
+    return cells

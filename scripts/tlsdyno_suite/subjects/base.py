@@ -1,0 +1,88 @@
+"""What a driver is. A driver knows one product: whether it is there, what it cannot do, and how to start it for a
+cell.
+
+Every product is set up as a blind relay (TLS in, TCP or UNIX socket out) with its session cache and tickets on in
+every cell, for that is how it would be run; whether a session is resumed is the client's choice. """
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from ..cell import Cell
+from ..programs import installed
+
+SESSIONS = 20000  # room in a session cache: more than any cell opens at once
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a subject is asked to be."""
+
+    cell: Cell
+    cpus: tuple[int, ...]
+    certificate: Path     # chain and key
+    backend: str          # HOST:PORT or an absolute path
+    port: int             # where to listen on 127.0.0.1; 0 when the product picks and reports one itself
+    directory: Path       # for its configuration; gone after the cell
+
+    @property
+    def backend_is_unix(self) -> bool:
+        return self.backend.startswith("/")
+
+
+@dataclass(frozen=True)
+class Driver:
+    name: str
+    version: Callable[[], str | None]           # None: not installed
+    cannot: Callable[[Cell], str | None]        # why a cell is beyond it, or None
+    command: Callable[[Task], list[str]]        # writes the configuration, returns the command line
+    reports_address: bool = False               # prints `listening on ADDR`, and takes port 0
+    has_statistics: bool = False                # prints `stats on ADDR`, counters at /stats.json
+
+
+def can_all(_cell: Cell) -> str | None:
+    return None
+
+
+@cache
+def printed_version(program: str, argument: str, pattern: str) -> str | None:
+    """The version that an installed product prints of itself."""
+    path = installed(program)
+    if path is None:
+        return None
+    result = subprocess.run([path, argument], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    found = re.search(pattern, result.stdout + result.stderr)
+    return found[1] if found else "unknown"
+
+
+def path_of(program: str) -> str:
+    path = installed(program)
+    assert path is not None  # a cell of a product that is not installed was skipped before
+    return path
+
+
+def offers_tickets(cell: Cell) -> bool:
+    """Cells that resume by session ID run without tickets, so that nothing else can be what resumed."""
+    return cell.resume_with != "id"
+
+
+def is_modern(cell: Cell) -> bool:
+    return cell.tls_version == "TLSv1.3"
+
+
+def cipher_list(cell: Cell) -> str:
+    """For TLS 1.2 and before. What the library's default security level forbids (old versions, short keys) is asked
+    for openly."""
+    weak = cell.tls_version in ("TLSv1", "TLSv1.1") or cell.cert_key == "rsa:1024"
+    cipher = "ECDHE-ECDSA-AES128-GCM-SHA256" if is_modern(cell) else cell.cipher
+    return cipher + (":@SECLEVEL=0" if weak else "")
+
+
+def group_list(cell: Cell) -> str:
+    """Before TLS 1.3 the curve of an ECDSA key must be among the groups, or its certificate cannot be used."""
+    curve = cell.cert_key.partition("ecdsa:")[2]
+    if is_modern(cell) or not curve or curve == cell.group:
+        return cell.group
+    return f"{cell.group}:{curve}"

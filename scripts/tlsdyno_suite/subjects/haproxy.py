@@ -1,0 +1,48 @@
+"""HAProxy in TCP mode. One process, one thread a core."""
+from .base import (
+    SESSIONS, Driver, Task, can_all, cipher_list, group_list, is_modern, offers_tickets, path_of, printed_version)
+
+
+def version() -> str | None:
+    return printed_version("haproxy", "-v", r"version (\S+)")
+
+
+def command(task: Task) -> list[str]:
+    cell = task.cell
+    bind = [
+        f"bind 127.0.0.1:{task.port} backlog 4096 ssl crt {task.certificate}",
+        f"ssl-min-ver {protocol(cell.tls_version)} ssl-max-ver {protocol(cell.tls_version)} curves {group_list(cell)}",
+        f"ciphersuites {cell.cipher}" if is_modern(cell) else f"ciphers {cipher_list(cell)}",
+    ]
+    if not offers_tickets(cell):
+        bind.append("no-tls-tickets")
+    server = f"unix@{task.backend}" if task.backend_is_unix else task.backend
+    # It raises its own descriptor limit to what maxconn needs, and gives up if it may not: ask for what the cell needs.
+    configuration = task.directory / "haproxy.cfg"
+    configuration.write_text(f"""global
+    nbthread {cell.cores}
+    maxconn {cell.connections * 2 + 100}
+    tune.ssl.cachesize {SESSIONS}
+    log stderr format raw daemon err
+
+defaults
+    mode tcp
+    timeout connect 10s
+    timeout client 10m
+    timeout server 10m
+
+frontend tls
+    {" ".join(bind)}
+    default_backend origin
+
+backend origin
+    server origin {server}
+""")
+    return [path_of("haproxy"), "-db", "-f", str(configuration)]
+
+
+def protocol(tls_version: str) -> str:
+    return "TLSv1.0" if tls_version == "TLSv1" else tls_version
+
+
+HAPROXY = Driver("haproxy", version, can_all, command)

@@ -1,0 +1,79 @@
+"""nginx with its stream module. One worker process a core, one session cache in shared memory."""
+import os
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from ..cell import Cell
+from ..programs import installed
+from .base import Driver, Task, cipher_list, group_list, is_modern, offers_tickets, path_of, printed_version
+
+SESSION_CACHE = "10m"  # some 4,000 sessions a megabyte
+
+
+def version() -> str | None:
+    return printed_version("nginx", "-v", r"nginx/(\S+)")
+
+
+@cache
+def stream_module() -> str | None:
+    """The line that loads the stream module; empty where it is built in; None where it is missing."""
+    path = installed("nginx")
+    if path is None:
+        return None
+    built = subprocess.run([path, "-V"], capture_output=True, text=True, stdin=subprocess.DEVNULL).stderr
+    if re.search(r"--with-stream(\s|$)", built):
+        return ""
+    found = re.search(r"--modules-path=(\S+)", built)
+    module = Path(found[1] if found else "/usr/lib/nginx/modules") / "ngx_stream_module.so"
+    return f"load_module {module};" if module.exists() else None
+
+
+def cannot(_cell: Cell) -> str | None:
+    if stream_module() is None:
+        return "nginx is installed without its stream module (Debian package libnginx-mod-stream)"
+    return None
+
+
+def command(task: Task) -> list[str]:
+    cell = task.cell
+    backend = f"unix:{task.backend}" if task.backend_is_unix else task.backend
+    suites = f"ssl_conf_command Ciphersuites {cell.cipher};" if is_modern(cell) else ""
+    # As root its workers would become another user; the other subjects stay what they are.
+    user = "user root;" if os.geteuid() == 0 else ""
+    configuration = task.directory / "nginx.conf"
+    configuration.write_text(f"""{stream_module()}
+{user}
+daemon off;
+pid {task.directory}/nginx.pid;
+lock_file {task.directory}/nginx.lock;
+error_log stderr error;
+worker_processes {cell.cores};
+
+events {{
+    worker_connections {cell.connections * 4 + 100};
+    multi_accept on;
+}}
+
+stream {{
+    server {{
+        listen 127.0.0.1:{task.port} ssl backlog=4096;
+        ssl_certificate {task.certificate};
+        ssl_certificate_key {task.certificate};
+        ssl_protocols {cell.tls_version};
+        ssl_ciphers {cipher_list(cell)};
+        {suites}
+        ssl_ecdh_curve {group_list(cell)};
+        ssl_session_cache shared:sessions:{SESSION_CACHE};
+        ssl_session_timeout 1h;
+        ssl_session_tickets {"on" if offers_tickets(cell) else "off"};
+        tcp_nodelay on;
+        proxy_pass {backend};
+    }}
+}}
+""")
+    return [path_of("nginx"), "-c", str(configuration), "-p", str(task.directory), "-e", "stderr"]
+
+
+NGINX = Driver("nginx", version, cannot, command)

@@ -1,0 +1,40 @@
+"""The reference proxy of this project. It takes port 0 and counts its handshakes itself."""
+import subprocess
+from functools import cache
+
+from ..programs import built
+from .base import SESSIONS, Driver, Task, can_all, cipher_list, group_list, is_modern, offers_tickets
+
+
+@cache
+def version() -> str | None:
+    if not built("proxy").exists():
+        return "not built"  # a plan can be made without it; a run refuses to start
+    result = subprocess.run([built("proxy"), "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    words = (result.stdout + result.stderr).split()
+    return words[-1] if words else "unknown"
+
+
+def base_command(task: Task, sessions: int, tickets: bool) -> list[str]:
+    cell = task.cell
+    ciphers = ["--ciphersuites", cell.cipher] if is_modern(cell) else ["--ciphers", cipher_list(cell)]
+    return [
+        str(built("proxy")), "-q", "-f", "127.0.0.1:0", "-b", task.backend, "-n", str(cell.cores),
+        "--cpus", ",".join(map(str, task.cpus)), "-C", str(sessions), "--tickets", "on" if tickets else "off",
+        "--tls-min", cell.tls_version, "--tls-max", cell.tls_version, *ciphers, "--groups", group_list(cell),
+        "--stats", "127.0.0.1:0", str(task.certificate),
+    ]
+
+
+def command(task: Task) -> list[str]:
+    return base_command(task, SESSIONS, offers_tickets(task.cell))
+
+
+def command_no_resume(task: Task) -> list[str]:
+    """As stud was in 2011: every handshake is a full one, whatever the client offers."""
+    return base_command(task, 0, False)
+
+
+REFERENCE = Driver("reference", version, can_all, command, reports_address=True, has_statistics=True)
+REFERENCE_NO_RESUME = Driver(
+    "reference-no-resume", version, can_all, command_no_resume, reports_address=True, has_statistics=True)

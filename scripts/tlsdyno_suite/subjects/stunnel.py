@@ -1,0 +1,39 @@
+"""stunnel. One process, one thread a connection; the threads share the process's session cache."""
+from .base import (
+    SESSIONS, Driver, Task, can_all, cipher_list, group_list, is_modern, offers_tickets, path_of, printed_version)
+
+
+def version() -> str | None:
+    return printed_version("stunnel", "-version", r"stunnel (\S+)")
+
+
+def command(task: Task) -> list[str]:
+    cell = task.cell
+    lines = [
+        "foreground = yes",
+        "pid =",
+        "syslog = no",
+        "debug = err",
+        "socket = l:TCP_NODELAY=1",
+        "socket = r:TCP_NODELAY=1",
+        "[tls]",
+        f"accept = 127.0.0.1:{task.port}",
+        f"connect = {task.backend}",
+        f"cert = {task.certificate}",
+        f"sslVersionMin = {cell.tls_version}",
+        f"sslVersionMax = {cell.tls_version}",
+        f"ciphersuites = {cell.cipher}" if is_modern(cell) else f"ciphers = {cipher_list(cell)}",
+        f"curves = {group_list(cell)}",
+        f"sessionCacheSize = {SESSIONS}",
+        "sessionCacheTimeout = 3600",
+    ]
+    if ":@SECLEVEL=0" in cipher_list(cell):
+        lines.append("securityLevel = 0")
+    if not offers_tickets(cell):
+        lines.append("options = NO_TICKET")
+    configuration = task.directory / "stunnel.conf"
+    configuration.write_text("\n".join(lines) + "\n")
+    return [path_of("stunnel"), str(configuration)]
+
+
+STUNNEL = Driver("stunnel", version, can_all, command)

@@ -1,0 +1,325 @@
+"""Tables of a results.csv, as text for a terminal or as Markdown. Nothing but the CSV is needed.
+
+One section for each combination of what was asked, one line for each subject. A rate is the median of the rows in
+which every figure stands; a cost is the median of the rows in which at least the cost does. No other row enters any
+figure, and each that does not is named in a footnote with its reason. """
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .cell import PARAMETERS
+from .statistics import median, spread
+
+CsvRow = dict[str, str]
+
+LOOPBACK_NOTE = (
+    "Client, subject and backend share one machine: on loopback the kernel does part of a receiver's work at the "
+    "sender's expense, so figures compare subjects with each other, not with a network.")
+
+
+@dataclass
+class Line:
+    """A subject in a section: all its repeats."""
+
+    subject: str
+    rows: list[CsvRow] = field(default_factory=list)
+
+    def values(self, column: str, standing: tuple[str, ...]) -> list[float]:
+        return [float(row[column]) for row in self.rows if row["stands"] in standing and row[column]]
+
+    def rate(self, column: str) -> list[float]:
+        return self.values(column, ("all",))
+
+    def cost(self, column: str) -> list[float]:
+        return self.values(column, ("all", "cost"))
+
+
+@dataclass
+class Section:
+    title: str
+    detail: str
+    lines: dict[str, Line] = field(default_factory=dict)
+
+    @property
+    def limit_us(self) -> float | None:
+        floors = [float(row["floor_cpu_us_per_op"]) for line in self.lines.values() for row in line.rows
+                  if row["floor_cpu_us_per_op"]]
+        return median(floors) if floors else None
+
+
+def number(value: float) -> str:
+    """Three or four significant digits, thousands apart."""
+    if value >= 100:
+        return f"{value:,.0f}".replace(",", " ")
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def figure(values: list[float], show: Callable[[float], str] = number) -> str:
+    """Median, and half the range beside it when there are several."""
+    if not values:
+        return "-"
+    width = spread(values)
+    return show(median(values)) + (f" ±{100 * width:.0f}%" if width is not None else "")
+
+
+def middle(values: list[float], show: Callable[[float], str] = number) -> str:
+    """The median alone, for figures whose spread is that of another column."""
+    return show(median(values)) if values else "-"
+
+
+def share(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
+def handshakes(line: Line) -> list[float]:
+    """Of both kinds; none where connections are kept alive and the window sees no handshake."""
+    full, resumed = line.rate("handshakes_full_per_s"), line.rate("handshakes_resumed_per_s")
+    both = [sum(pair) for pair in zip(full, resumed)] if full and resumed else full or resumed
+    return [value for value in both if value > 0]
+
+
+def bounds(line: Line) -> str:
+    """Who was the bottleneck; `mixed` where the repeats do not agree (the footnotes tell)."""
+    seen = {row["bound"] for row in line.rows if row["bound"]}
+    return "mixed" if len(seen) > 1 else "".join(seen) or "-"
+
+
+@dataclass(frozen=True)
+class Column:
+    heading: str
+    width: int
+    text: Callable[[Line], str]
+
+
+COLUMNS = (
+    Column("handshakes/s", 12, lambda line: figure(handshakes(line))),
+    Column("transactions/s", 14, lambda line: figure(line.rate("transactions_per_s"))),
+    Column("CPU us/op", 12, lambda line: figure(line.cost("subject_cpu_us_per_op"))),
+    Column("ops/s a core", 12, lambda line: middle(line.cost("capacity_per_core_per_s"))),
+    Column("efficiency", 10, lambda line: middle(line.cost("efficiency"), share)),
+    Column("bound", 8, bounds),
+)
+SUBJECT_WIDTH = 28
+MARK_WIDTH = 8
+
+
+def bundle_names(case: str) -> str:
+    return " / ".join(pair.partition("=")[2] for pair in case.split(";")) if case else ""
+
+
+def parameter_text(name: str, value: str) -> str:
+    """A parameter as a person says it."""
+    if name == "reuse":
+        return {"never": "new session each time", "always": "session always resumed"}.get(
+            value, f"new session every {value.partition(':')[2]} connections")
+    if name == "requests_per_connection":
+        return {"inf": "connections kept alive", "0": "handshakes only"}.get(
+            value, "1 request a connection" if value == "1" else f"{value} requests a connection")
+    if name == "resume_with":
+        return {"id": "resumed by session ID", "ticket": "resumed by ticket"}.get(value, "resumed by ticket or ID")
+    if name == "request_bytes":
+        return f"POST of {value} B" if value != "0" else "GET"
+    if name == "response_bytes":
+        return f"{value} B objects"
+    if name == "connections":
+        return f"{value} connections"
+    if name == "cores":
+        return f"{value} core" + ("" if value == "1" else "s")
+    if name == "backend":
+        return f"{value} backend"
+    return value
+
+
+def varying(rows: list[CsvRow]) -> list[str]:
+    return [name for name in PARAMETERS if len({row[name] for row in rows}) > 1]
+
+
+def common_text(rows: list[CsvRow]) -> str:
+    several = varying(rows)
+    resuming = any(row["reuse"] != "never" for row in rows)
+    names = [name for name in PARAMETERS if name not in several and (resuming or name != "resume_with")]
+    return ", ".join(parameter_text(name, rows[0][name]) for name in names)
+
+
+def sections(rows: list[CsvRow]) -> list[Section]:
+    """In the order of the cells of the scenario as far as the CSV tells it: by case and parameters, subjects by first
+    sight of all. The rows of a run come in random order, so the order of the file is no order."""
+    differing = varying(rows)
+    found: dict[tuple[str, ...], Section] = {}
+    for row in rows:
+        key = (row["case"], *(row[name] for name in differing))
+        if key not in found:
+            # How sessions are reused says nothing where no connection ever ends.
+            said = [name for name in differing if name != "reuse" or row["requests_per_connection"] != "inf"]
+            detail = ", ".join(parameter_text(name, row[name]) for name in said)
+            title = bundle_names(row["case"])
+            found[key] = Section(title or detail, detail if title else "")
+        line = found[key].lines.setdefault(row["subject"], Line(row["subject"]))
+        line.rows.append(row)
+    return [found[key] for key in sorted(found, key=section_order)]
+
+
+# Words that have an order other than the alphabet's: the dearest work first, as tables of TLS benchmarks do.
+WORD_ORDER = {"never": 0, "full": 0, "always": 2, "resumed": 2, "keep-alive": 3, "inf": 3}
+
+
+def section_order(key: tuple[str, ...]) -> list[tuple[int, float, str]]:
+    words = [word for part in key for word in (part.replace(";", "=").split("=")[1::2] if "=" in part else [part])]
+    return [(WORD_ORDER.get(word, 1), float(word) if word.isdigit() else 0.0, word) for word in words]
+
+
+def subject_order(line: Line) -> tuple[bool, str]:
+    """The reference first: it is what the others are held against."""
+    return not line.subject.startswith("reference"), line.subject
+
+
+NUMERAL = re.compile(r"\d+(?:\.\d+)?")
+
+
+def merge_numbers(reasons: list[str]) -> str:
+    """One text for reasons that differ in their figures only, with the range of each figure."""
+    columns = list(zip(*(NUMERAL.findall(reason) for reason in reasons)))
+    ranges = iter([low if (low := min(column, key=float)) == (high := max(column, key=float)) else f"{low}-{high}"
+                   for column in columns])
+    return NUMERAL.sub(lambda _match: next(ranges), reasons[0])
+
+
+@dataclass
+class Note:
+    mark: int
+    status: str
+    stands: str
+    reasons: list[str] = field(default_factory=list)
+    where: dict[str, dict[str, int]] = field(default_factory=dict)  # section, subject, rows
+
+    def text(self) -> str:
+        what = {"skipped": "Skipped", "failed": "FAILED"}.get(
+            self.status, "Rate left out" if self.stands == "cost" else "INVALID, left out")
+
+        def who(counts: dict[str, int]) -> str:
+            return ", ".join(f"{subject} (x{count})" if count > 1 else subject for subject, count in counts.items())
+
+        places = "; ".join(f"{section}: {who(counts)}" for section, counts in self.where.items())
+        return f"{what}: {merge_numbers(self.reasons)}. {places}."
+
+
+def notes(tabled: list[Section]) -> tuple[list[Note], dict[tuple[str, str], set[int]]]:
+    """A footnote for each kind of row that is not ok, and the marks of each line."""
+    by_kind: dict[tuple[str, ...], Note] = {}
+    marks: dict[tuple[str, str], set[int]] = {}
+    for section in tabled:
+        for line in sorted(section.lines.values(), key=subject_order):
+            for row in line.rows:
+                if row["status"] == "ok":
+                    continue
+                # A verdict joins its reasons with semicolons; each has a footnote, shared by all rows it spoils.
+                for reason in row["reason"].split("; ") if row["status"] == "invalid" else [row["reason"]]:
+                    kind = (row["status"], row["stands"], NUMERAL.sub("#", reason))
+                    note = by_kind.setdefault(kind, Note(len(by_kind) + 1, row["status"], row["stands"]))
+                    note.reasons.append(reason)
+                    counts = note.where.setdefault(section.title, {})
+                    counts[line.subject] = counts.get(line.subject, 0) + 1
+                    marks.setdefault((section.title, line.subject), set()).add(note.mark)
+    return list(by_kind.values()), marks
+
+
+def mark_text(marks: set[int]) -> str:
+    return "[" + ",".join(map(str, sorted(marks))) + "]" if marks else ""
+
+
+def summary(rows: list[CsvRow]) -> str:
+    """How many rows stand, in one line."""
+    count = Counter(row["status"] for row in rows)
+    cost_only = sum(1 for row in rows if row["status"] == "invalid" and row["stands"] == "cost")
+    parts = [f"{count['ok']} of {len(rows)} rows stand in full"]
+    if cost_only:
+        parts.append(f"{cost_only} in their CPU cost only")
+    if count["invalid"] - cost_only:
+        parts.append(f"{count['invalid'] - cost_only} not at all")
+    parts += [f"{count[status]} {status}" for status in ("skipped", "failed") if count[status]]
+    return ", ".join(parts) + "."
+
+
+EXPLANATION = (
+    "handshakes/s, transactions/s: where the subject was the bottleneck; elsewhere they would be another's figures.",
+    "CPU us/op: CPU time of the subject per connection with its handshake, or per transaction where kept alive.",
+    "ops/s a core: 1,000,000 / CPU us/op, what a core could do. efficiency: cost of the TLS library alone / CPU us/op.",
+)
+
+
+def wrap(text: str, indent: int, width: int = 118) -> list[str]:
+    lines: list[str] = []
+    for word in text.split():
+        if lines and len(lines[-1]) + 1 + len(word) <= width:
+            lines[-1] += " " + word
+        else:
+            lines.append(" " * (indent if lines else 0) + word)
+    return lines
+
+
+def limit_cells(section: Section) -> list[str]:
+    """What the TLS library alone would show in each column."""
+    if not section.limit_us:
+        return []
+    cost = section.limit_us
+    limits = {"CPU us/op": number(cost), "ops/s a core": number(1e6 / cost), "efficiency": "100 %"}
+    return [limits.get(column.heading, "") for column in COLUMNS]
+
+
+def subject_name(line: Line) -> str:
+    return f"{line.subject} {next((row['subject_version'] for row in line.rows if row['subject_version']), '')}".strip()
+
+
+def render_text(rows: list[CsvRow]) -> str:
+    tabled = sections(rows)
+    found, marks = notes(tabled)
+
+    def ruled(name: str, cells: list[str], mark: str = "") -> str:
+        figures = "".join(f"  {cell:>{column.width}}" for cell, column in zip(cells, COLUMNS))
+        return f"{name[:SUBJECT_WIDTH]:<{SUBJECT_WIDTH}}{figures} {mark}".rstrip()
+
+    rule = "─" * (SUBJECT_WIDTH + MARK_WIDTH + sum(column.width + 2 for column in COLUMNS))
+    out = [f"{rows[0]['scenario']}  {rows[0]['run_id']}", *wrap(f"All: {common_text(rows)}", 5), "",
+           ruled("", [column.heading for column in COLUMNS]), rule]
+    for section in tabled:
+        out.append(section.title + (f"  ({section.detail})" if section.detail else ""))
+        for line in sorted(section.lines.values(), key=subject_order):
+            out.append(ruled(f"  {subject_name(line)}", [column.text(line) for column in COLUMNS],
+                             mark_text(marks.get((section.title, line.subject), set()))))
+        if limits := limit_cells(section):
+            out.append(ruled("  (TLS library alone)", limits))
+        out.append(rule)
+    repeated = any(len(line.rows) > 1 for section in tabled for line in section.lines.values())
+    out.append(summary(rows) + (" Medians, ± half the range." if repeated else ""))
+    for note in found:
+        out += wrap(f"[{note.mark}] {note.text()}", 4)
+    for text in (*EXPLANATION, LOOPBACK_NOTE):
+        out += wrap(text, 2)
+    return "\n".join(out) + "\n"
+
+
+def render_markdown(rows: list[CsvRow]) -> str:
+    tabled = sections(rows)
+    found, marks = notes(tabled)
+
+    def ruled(cells: list[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    out = [f"## {rows[0]['scenario']} ({rows[0]['run_id']})", "", f"All: {common_text(rows)}.", ""]
+    for section in tabled:
+        out += [f"### {section.title}" + (f" ({section.detail})" if section.detail else ""), "",
+                ruled(["subject", *(column.heading for column in COLUMNS), "notes"]),
+                "|---|" + "---:|" * len(COLUMNS) + "---|"]
+        for line in sorted(section.lines.values(), key=subject_order):
+            out.append(ruled([subject_name(line), *(column.text(line) for column in COLUMNS),
+                              mark_text(marks.get((section.title, line.subject), set()))]))
+        if limits := limit_cells(section):
+            out.append(ruled(["*TLS library alone*", *limits, ""]))
+        out.append("")
+    out += [summary(rows), "", *(f"- [{note.mark}] {note.text()}" for note in found), ""]
+    out += [f"{text}  " for text in (*EXPLANATION, LOOPBACK_NOTE)]
+    return "\n".join(out) + "\n"
+
+
+FORMATS: dict[str, Callable[[list[CsvRow]], str]] = {"text": render_text, "markdown": render_markdown}

@@ -1,0 +1,254 @@
+"""When a row is valid. One table of named rules; each says what it spoils and why its threshold is what it is.
+
+Thresholds without a source are proposals, to be calibrated with runs of one build against itself on a noisy two-core
+machine. """
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .cell import Cell
+from .loads.loadgen import Result
+from .placement import Placement, cpu_list
+
+RATE = "rate"  # the wall-clock figures do not stand; CPU cost per op does
+ALL = "all"    # the row did not measure what it claims
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything a judge may look at."""
+
+    cell: Cell
+    placement: Placement
+    asked_s: float
+    load: Result
+    cpu_s: dict[str, float]            # CPU seconds of each role in the window
+    sample_gap_s: float                # the wider of the gaps between readings around the two ends of the window
+    busy: dict[int, float]             # share of the window each CPU was not idle: at work for whoever, or stolen
+    steal: float                       # share of the window taken by the hypervisor, worst CPU of the cell
+    tcp: dict[str, int]                # growth of the machine's counters of lost connections and segments
+    unpinned: tuple[str, ...]          # roles seen on CPUs that are not theirs
+    counted: dict[str, int] | None     # growth of the subject's own counters, if it has any
+
+
+@dataclass(frozen=True)
+class Verdict:
+    status: str  # ok, invalid
+    stands: str  # all, cost or empty: which figures of the row may be used
+    bound: str   # subject, client, backend, none
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    name: str
+    spoils: str
+    threshold: float
+    because: str  # why this threshold
+    broken: Callable[[Evidence, float], str | None]
+
+
+SHORT_GAP_S = 0.25  # a gap between readings taken in any window: so long may a busy machine keep the sampler waiting
+SATURATED = 0.95  # share of its cores at which a role counts as the bottleneck
+
+
+def percent(share: float, digits: int = 0) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
+def ops(cell: Cell, load: Result) -> int:
+    """Units of work in the window: a transaction on kept-alive connections, else a connection with its handshake."""
+    return load.transactions if cell.keeps_alive else load.handshakes
+
+
+def resumed_share(load: Result) -> float | None:
+    """Of the window; of the whole life where the window opened no connection."""
+    full, resumed = load.handshakes_full, load.handshakes_resumed
+    if not full + resumed:
+        full, resumed = load.totals["handshakes_full"], load.totals["handshakes_resumed"]
+    return resumed / (full + resumed) if full + resumed else None
+
+
+def role_share(evidence: Evidence, role: str, cores: int) -> float:
+    return evidence.cpu_s[role] / (evidence.load.duration_s * cores)
+
+
+def average(busy: dict[int, float], cpus: tuple[int, ...]) -> float:
+    return sum(busy.get(cpu, 0.0) for cpu in cpus) / len(cpus)
+
+
+def bound(evidence: Evidence) -> str:
+    """Who was the bottleneck. The subject, when its own CPU time fills its cores. The others by whose CPUs had no
+    time left, and, where several share them, by who used most."""
+    placement = evidence.placement
+    if role_share(evidence, "subject", len(placement.subject)) >= SATURATED:
+        return "subject"
+    homes = {"client": placement.client, "backend": placement.backend}
+    for cpus in (placement.client, placement.backend):
+        if average(evidence.busy, cpus) >= SATURATED:
+            return max((role for role in homes if set(homes[role]) & set(cpus)), key=lambda role: evidence.cpu_s[role])
+    return "none"
+
+
+def bottleneck(evidence: Evidence, _threshold: float) -> str | None:
+    who = bound(evidence)
+    subject = percent(role_share(evidence, "subject", len(evidence.placement.subject)))
+    if who == "subject":
+        return None
+    if who == "none":
+        return f"nobody was the bottleneck (subject {subject} of its cores)"
+    home = evidence.placement.client if who == "client" else evidence.placement.backend
+    name = {"client": "load generator", "backend": "backend"}[who]
+    used = percent(role_share(evidence, who, len(home)))
+    busy = percent(average(evidence.busy, home))
+    return f"{name} was the bottleneck ({used} of its core, which was {busy} busy, subject {subject})"
+
+
+def overlap(evidence: Evidence, _threshold: float) -> str | None:
+    shared = evidence.placement.overlapped
+    return f"subject and load generator shared CPU {cpu_list(shared)}" if shared else None
+
+
+def errors(evidence: Evidence, threshold: float) -> str | None:
+    seen = {name: count for name, count in evidence.load.errors.items() if count > threshold}
+    return "errors: " + ", ".join(f"{name} {count}" for name, count in seen.items()) if seen else None
+
+
+def work_done(evidence: Evidence, threshold: float) -> str | None:
+    done = ops(evidence.cell, evidence.load)
+    return f"only {done} ops in the window" if done < threshold else None
+
+
+def reuse(evidence: Evidence, tolerance: float) -> str | None:
+    cell, load = evidence.cell, evidence.load
+    if cell.reuse == "never":
+        # Of the whole life: one session that leaked in the warm-up is a leak.
+        leaked = load.totals["handshakes_resumed"]
+        return f"{leaked} handshakes were resumed and none should be" if leaked else None
+    share = resumed_share(load)
+    wanted = 1.0 - 1.0 / cell.reuse_period if cell.reuse_period else 1.0
+    if share is None or not load.handshakes:
+        return "no handshake in the window"
+    # A window cuts through a period somewhere, so it may hold one full handshake more or less than its share.
+    cut = 1.0 / load.handshakes if cell.reuse_period else 0.0
+    if abs(share - wanted) > tolerance + cut + 1e-12:
+        return f"{percent(share, 1)} of the handshakes were resumed, not {percent(wanted, 1)}"
+    return None
+
+
+def own_counters(evidence: Evidence, threshold: float) -> str | None:
+    if evidence.counted is None:
+        return None
+    differences = [
+        f"{name} {evidence.counted.get(name, 0)}, not {evidence.load.totals[name]}"
+        for name in ("handshakes_full", "handshakes_resumed")
+        if abs(evidence.counted.get(name, 0) - evidence.load.totals[name]) > threshold
+    ]
+    return "the subject counted otherwise than the client: " + ", ".join(differences) if differences else None
+
+
+def negotiated(evidence: Evidence, _threshold: float) -> str | None:
+    cell, load = evidence.cell, evidence.load
+    if not load.negotiated:
+        return "the load generator does not say what was negotiated"
+    wanted = {"tls_version": cell.tls_version, "cipher": cell.cipher, "group": cell.group}
+    # Before TLS 1.3 a session that is resumed has no key exchange, so no group.
+    without_exchange = cell.tls_version != "TLSv1.3" and cell.reuse != "never"
+    for agreed in load.negotiated:
+        for name, value in wanted.items():
+            got = agreed.get(name)
+            if name == "group" and not got and without_exchange:
+                continue
+            if got != value:
+                return f"negotiated {name} {got or 'unknown'}, not {value}"
+    if load.certificate_key and load.certificate_key != cell.cert_key:
+        return f"the certificate's key was {load.certificate_key}, not {cell.cert_key}"
+    return None
+
+
+def length(evidence: Evidence, threshold: float) -> str | None:
+    load = evidence.load
+    expected = load.transactions * evidence.cell.response_bytes
+    if load.bytes_received < expected * threshold:
+        return f"{load.bytes_received} bytes received, but {load.transactions} transactions make {expected}"
+    return None
+
+
+def window(evidence: Evidence, threshold: float) -> str | None:
+    measured = evidence.load.duration_s
+    if measured < evidence.asked_s * threshold:
+        return f"the window was {measured:.2f} s, not {evidence.asked_s:g} s"
+    return None
+
+
+def sampling(evidence: Evidence, threshold: float) -> str | None:
+    gap = evidence.sample_gap_s
+    if gap > max(threshold * evidence.load.duration_s, SHORT_GAP_S):
+        return "the CPU clocks were not read around the window" if gap == float("inf") else \
+            f"the CPU clocks were not read for {1000 * gap:.0f} ms at an end of the window"
+    return None
+
+
+def pinning(evidence: Evidence, _threshold: float) -> str | None:
+    return f"not on its CPUs: {', '.join(evidence.unpinned)}" if evidence.unpinned else None
+
+
+def steady(evidence: Evidence, threshold: float) -> str | None:
+    first, second = evidence.load.first_half_per_s, evidence.load.second_half_per_s
+    mean = (first + second) / 2
+    if mean and abs(first - second) / mean > threshold:
+        return f"not steady: the halves of the window differ by {percent(abs(first - second) / mean, 1)}"
+    return None
+
+
+def stolen(evidence: Evidence, threshold: float) -> str | None:
+    return f"the hypervisor took {percent(evidence.steal, 1)} of the CPU" if evidence.steal > threshold else None
+
+
+def listen_queue(evidence: Evidence, threshold: float) -> str | None:
+    lost = max(evidence.tcp["ListenOverflows"], evidence.tcp["ListenDrops"])
+    return f"{lost} connections did not fit in a listen queue" if lost > threshold else None
+
+
+def retransmits(evidence: Evidence, threshold: float) -> str | None:
+    # A tail loss probe is counted as a retransmission, but it says only that the peer took its time, as one does that
+    # computes a signature with 50 connections waiting; the probe's copy is thrown away on arrival.
+    segments = evidence.tcp["RetransSegs"] - evidence.tcp["TCPLossProbes"]
+    done = max(ops(evidence.cell, evidence.load), 1)
+    return f"{segments} segments were lost and sent again" if segments > threshold * done else None
+
+
+RULES = (
+    Rule("work", ALL, 1, "a figure needs something to count", work_done),
+    Rule("errors", ALL, 0,
+         "a failed transaction costs something else than a good one; RFC 9411 allows 0.001 %, which below 100,000 "
+         "attempts means none", errors),
+    Rule("reuse", ALL, 0.001,
+         "a full handshake costs up to 25 resumed ones, so a slip of 0.1 % is one of 1 to 3 % in the cost", reuse),
+    Rule("counters", ALL, 0, "two counts of the same handshakes are equal or one is wrong", own_counters),
+    Rule("negotiated", ALL, 0, "one connection with another cipher measures something else", negotiated),
+    Rule("length", ALL, 1, "every response has at least its body", length),
+    Rule("window", ALL, 0.98, "the load ended before its time; 2 % for timers", window),
+    Rule("sampling", ALL, 0.05,
+         "CPU time is interpolated between readings; a steady load within 5 % of the window errs by less than 1 % "
+         "(proposal)", sampling),
+    Rule("pinning", ALL, 0, "a role that ran elsewhere took someone else's CPU", pinning),
+    Rule("overlap", RATE, 0, "who shares a core shares its rate; CPU time is counted for each alone", overlap),
+    Rule("bottleneck", RATE, SATURATED,
+         "a rate is the subject's capacity only when its cores had nothing left; 5 % for scheduling and for work of "
+         "the kernel that is not charged to it (proposal)", bottleneck),
+    Rule("steady", RATE, 0.03, "testers of network equipment call a rate stable when it stays within 3 %", steady),
+    Rule("steal", RATE, 0.01, "time that was not there cannot be used; CPU clocks do not count it", stolen),
+    Rule("listen queue", RATE, 0, "a connection that does not fit waits a second for its next try", listen_queue),
+    Rule("retransmits", RATE, 0.001,
+         "on loopback nothing is lost unless a queue is full, and each loss waits 200 ms and more (proposal)",
+         retransmits),
+)
+
+
+def judge(evidence: Evidence) -> Verdict:
+    broken = [(rule, reason) for rule in RULES if (reason := rule.broken(evidence, rule.threshold))]
+    reason = "; ".join(text for _, text in broken)
+    if not broken:
+        return Verdict("ok", "all", bound(evidence), "")
+    spoilt = any(rule.spoils == ALL for rule, _ in broken)
+    return Verdict("invalid", "" if spoilt else "cost", bound(evidence) if evidence.load.duration_s > 0 else "", reason)

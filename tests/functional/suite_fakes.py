@@ -1,0 +1,160 @@
+"""Programs that stand in for the built ones, so that a test decides what the runner gets to see.
+
+One script plays all four: the name it is called by says which, the environment variable SUITE_FAKE (JSON) says how."""
+import json
+import os
+from pathlib import Path
+
+SCRIPT = r'''#!/usr/bin/python3
+import http.server, json, os, signal, socket, sys, threading, time
+name, argv = os.path.basename(sys.argv[0]), sys.argv[1:]
+recipe = json.loads(os.environ.get("SUITE_FAKE", "{}"))
+counters = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), "counters.json")
+loading = counters + ".loading"
+
+
+def option(key, default=None):
+    return argv[argv.index(key) + 1] if key in argv else default
+
+
+def seconds(text):
+    return float(text[:-2]) / 1000 if text.endswith("ms") else float(text.rstrip("s"))
+
+
+def forever():
+    if recipe.get("stubborn") == name:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if recipe.get("forks") == name and os.fork() == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        time.sleep(1)
+
+
+class Statistics(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        counts = {"handshakes_full": 0, "handshakes_resumed": 0, "handshakes_failed": 0}
+        if os.path.exists(counters):
+            counts.update(json.load(open(counters)))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(counts).encode())
+
+    def log_message(self, *_args):
+        pass
+
+
+def listen():
+    if recipe.get("silent") == name:
+        print("it cannot be done", file=sys.stderr, flush=True)
+        sys.exit(1)
+    for leftover in (counters, loading) if name == "echo-backend" else ():
+        if os.path.exists(leftover):
+            os.remove(leftover)
+    if name == "proxy":
+        server = http.server.HTTPServer(("127.0.0.1", 0), Statistics)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        print("stats on 127.0.0.1:%d" % server.server_address[1], flush=True)
+    server = socket.create_server(("127.0.0.1", 0))
+    print("listening on 127.0.0.1:%d" % server.getsockname()[1], flush=True)
+    if recipe.get("dies") == name:
+        while not os.path.exists(loading):
+            time.sleep(0.01)
+        print("I am not feeling well", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    forever()
+
+
+def load():
+    open(loading, "w").close()
+    if recipe.get("dies") == name:
+        print("I am not feeling well", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    length = seconds(option("-d"))
+    time.sleep(seconds(option("--warmup")))
+    begin, begin_ns = time.monotonic(), time.time_ns()
+    while time.monotonic() < begin + length:
+        if not recipe.get("burns"):
+            time.sleep(length)
+    length = time.monotonic() - begin
+    resumed = {"never": 0, "always": 1000}[option("--reuse")]
+    counts = {"handshakes_full": 1000 - resumed, "handshakes_resumed": resumed}
+    counts.update(recipe.get("counts", {}))
+    totals = dict(counts, connections_opened=1000, transactions=1000, bytes_received=10 ** 7, bytes_sent=10 ** 6)
+    result = {
+        "version": "0", "engine": "fake", "started_unix_ns": begin_ns, "duration_s": length, "workers": 1,
+        "connections": int(option("-c")), "transactions": 1000, "connections_opened": 1000, **counts,
+        "bytes_received": 10 ** 7, "bytes_sent": 10 ** 6,
+        "rates": {"transactions_per_s": 1000 / length, "connections_per_s": 1000 / length,
+                  "handshakes_full_per_s": counts["handshakes_full"] / length,
+                  "handshakes_resumed_per_s": counts["handshakes_resumed"] / length},
+        "latency_us": {"transaction": {"count": 1000, "mean": 5, "p50": 4, "p90": 6, "p99": 7, "p999": 8, "max": 9}},
+        "negotiated": [{"tls_version": option("--tls-version"), "cipher": option("--cipher"),
+                        "group": option("--group"), "count": 1000}],
+        "certificate": {"key": recipe.get("key", "ecdsa:P-256")}, "errors": {}, "totals": totals,
+        "half_rates": {"first": 500, "second": 500},
+    }
+    result.update(recipe.get("result", {}))
+    with open(counters, "w") as file:
+        json.dump(dict({key: totals[key] for key in counts}, **recipe.get("server_counts", {})), file)
+    with open(option("--json"), "w") as file:
+        file.write(recipe["json"] if "json" in recipe else json.dumps(result))
+    sys.exit(recipe.get("status", 1 if any(result["errors"].values()) else 0))
+
+
+if name == "proxy" and "--version" in argv:
+    print("proxy 0.0.fake")
+elif name == "tls-floor":
+    with open(option("--json"), "w") as file:
+        json.dump({"cpu_us_per_op": 100.0}, file)
+else:
+    (load if name == "loadgen" else listen)()
+'''
+
+SCENARIO = """
+title = "a scenario of a test"
+[subject]
+names = ["reference"]
+[axes]
+reuse = ["never", "always"]
+[load]
+cert_key = "ecdsa:P-256"
+tls_version = "TLSv1.3"
+cipher = "TLS_AES_128_GCM_SHA256"
+connections = 4
+duration = "400ms"
+warmup = "100ms"
+"""
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+TLSDYNO = ROOT / "scripts" / "tlsdyno"
+
+
+def build(directory: Path) -> Path:
+    """A build directory of fakes."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in ("proxy", "echo-backend", "loadgen", "tls-floor"):
+        program = directory / name
+        program.write_text(SCRIPT)
+        program.chmod(0o755)
+    return directory
+
+
+def environment(build_directory: Path, **recipe: object) -> dict[str, str]:
+    temporary = build_directory.parent / "tmp"
+    temporary.mkdir(exist_ok=True)
+    return {**os.environ, "TLSDYNO_BUILD_DIR": str(build_directory), "SUITE_FAKE": json.dumps(recipe),
+            "TMPDIR": str(temporary)}
+
+
+def sessions_below(directory: Path) -> list[str]:
+    """Command lines of living processes that mention the directory: what a run of a test left behind."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(directory) in line:
+                found.append(line)
+    return found

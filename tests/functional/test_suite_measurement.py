@@ -1,0 +1,34 @@
+"""The whole way with the real programs: sessions resume as asked, counted alike on both sides, or a row is invalid."""
+import csv
+import subprocess
+
+import pytest
+from suite_fakes import SCENARIO, TLSDYNO
+
+BOTH = SCENARIO.replace('["reference"]', '["reference", "reference-no-resume"]').replace('"ecdsa:P-256"', '"rsa:2048"')
+OLD = BOTH.replace("TLSv1.3", "TLSv1.2").replace("TLS_AES_128_GCM_SHA256", "ECDHE-RSA-AES128-GCM-SHA256")
+VERSIONS = {
+    "TLS 1.3 by ticket": BOTH,
+    "TLS 1.2 by ticket": OLD + 'resume_with = "ticket"\n',
+    "TLS 1.2 by session ID": OLD + 'resume_with = "id"\nbackend = "unix"\n',
+}
+
+
+@pytest.mark.parametrize("kind", VERSIONS)
+def test_resumption_is_proven_on_both_sides_and_its_absence_is_seen(tmp_path, kind):
+    (tmp_path / "some.toml").write_text(VERSIONS[kind])
+    result = subprocess.run([str(TLSDYNO), "run", str(tmp_path / "some.toml"), "--out", str(tmp_path / "out")],
+                            capture_output=True, text=True)
+    with (tmp_path / "out" / "results.csv").open(newline="") as file:
+        rows = {(row["subject"], row["reuse"]): row for row in csv.DictReader(file)}
+    assert len(rows) == 4, result.stderr
+    for row in (rows["reference", "never"], rows["reference", "always"], rows["reference-no-resume", "never"]):
+        # Whether the rate stands depends on the machine; that the row measured what it claims does not.
+        assert row["stands"] in ("cost", "all"), row["reason"]
+        assert "resumed" not in row["reason"] and "counted" not in row["reason"]
+        assert float(row["subject_cpu_us_per_op"]) > 0 and float(row["efficiency"]) > 0
+    assert rows["reference", "never"]["resumed_share"] == "0" and rows["reference", "always"]["resumed_share"] == "1"
+    spoilt = rows["reference-no-resume", "always"]
+    assert (spoilt["status"], spoilt["stands"]) == ("invalid", "")
+    assert "0.0 % of the handshakes were resumed, not 100.0 %" in spoilt["reason"]
+    assert "counted" not in spoilt["reason"] and result.returncode == 4

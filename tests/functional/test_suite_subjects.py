@@ -1,0 +1,129 @@
+"""The drivers, with the real products: each relays, speaks what the cell asks for, and really resumes."""
+import os
+import socket
+import socketserver
+import ssl
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tlsdyno_suite import sessions
+from tlsdyno_suite.cell import Cell
+from tlsdyno_suite.certificates import certificate
+from tlsdyno_suite.processes import crew
+from tlsdyno_suite.runner import start_subject
+from tlsdyno_suite.subjects import DRIVERS, Task
+
+MODERN = Cell(subject="", case="", cert_key="ecdsa:P-256", tls_version="TLSv1.3", cipher="TLS_AES_128_GCM_SHA256",
+              group="X25519", reuse="always", resume_with="ticket", requests_per_connection=1, request_bytes=0,
+              response_bytes=0, connections=50, cores=1, backend="tcp")
+OLD = replace(MODERN, cert_key="rsa:2048", tls_version="TLSv1.2", cipher="ECDHE-RSA-AES128-GCM-SHA256")
+CELLS = {"TLS 1.3 ticket": MODERN, "TLS 1.2 ticket": OLD, "TLS 1.2 ID": replace(OLD, resume_with="id")}
+VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
+RESUMING = [name for name in DRIVERS if name != "reference-no-resume"]
+
+
+class Echo(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        while data := self.request.recv(65536):
+            self.request.sendall(data)
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def backend(request, tmp_path):
+    if request.param == "tcp":
+        server: socketserver.BaseServer = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo)
+        address = "127.0.0.1:%d" % server.server_address[1]
+    else:
+        address = str(tmp_path / "echo.sock")
+        server = socketserver.ThreadingUnixStreamServer(address, Echo)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield address
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Starts a subject for a cell; returns its address and session."""
+    with crew() as programs:
+        def start(name: str, cell: Cell, backend: str) -> tuple[tuple[str, int], int]:
+            cpus = (min(os.sched_getaffinity(0)),)
+            task = Task(cell, cpus, certificate(cell.cert_key), backend, 0, tmp_path)
+            address = start_subject(DRIVERS[name], task, Path(tmp_path / "subject.log"), programs)
+            return ("127.0.0.1", int(address.rpartition(":")[2])), programs[-1].session
+        yield start
+
+
+def client(cell: Cell) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if cell.resume_with == "id":
+        context.options |= ssl.OP_NO_TICKET
+    return context
+
+
+def echo_once(context: ssl.SSLContext, address: tuple[str, int],
+              session: ssl.SSLSession | None = None) -> tuple[str | None, str, bool | None, ssl.SSLSession]:
+    """One connection: version, cipher, whether resumed, session. TLS 1.3 tickets have arrived when the echo has."""
+    with context.wrap_socket(socket.create_connection(address), session=session) as connection:
+        connection.sendall(b"0123456789" * 1000)
+        got = b""
+        while len(got) < 10000 and (data := connection.recv(65536)):
+            got += data
+        assert got == b"0123456789" * 1000
+        facts = connection.version(), connection.cipher()[0], connection.session_reused, connection.session
+        try:
+            connection.unwrap().close()
+        except (OSError, ssl.SSLError):
+            pass  # not every product answers a close_notify
+        return facts
+
+
+@pytest.mark.parametrize("name", RESUMING)
+@pytest.mark.parametrize("kind", CELLS)
+def test_it_relays_and_resumes_what_the_cell_asks_for(serve, backend, name, kind):
+    cell = CELLS[kind]
+    assert DRIVERS[name].cannot(cell) is None
+    address, session = serve(name, cell, backend)
+    context = client(cell)
+    version, cipher, resumed, session_of_first = echo_once(context, address)
+    assert (version, cipher, resumed) == (cell.tls_version, cell.cipher, False)
+    assert session_of_first.has_ticket == (cell.resume_with == "ticket")
+    for _ in range(3):
+        assert echo_once(context, address, session_of_first)[2] is True
+    cpus = {min(os.sched_getaffinity(0))}
+    assert all(sessions.allowed_cpus(pid) == cpus for pid in sessions.members(session))
+
+
+@pytest.mark.parametrize("name", DRIVERS)
+@pytest.mark.parametrize("cell, other", [(MODERN, "TLSv1.2"), (OLD, "TLSv1.3")], ids=["1.3", "1.2"])
+def test_it_refuses_another_version(serve, backend, name, cell, other):
+    address, _ = serve(name, cell, backend)
+    context = client(cell)
+    context.minimum_version = context.maximum_version = VERSIONS[other]
+    with pytest.raises((ssl.SSLError, OSError)):
+        echo_once(context, address)
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_the_reference_without_resumption_never_resumes(serve, backend, kind):
+    cell = CELLS[kind]
+    address, _ = serve("reference-no-resume", cell, backend)
+    context = client(cell)
+    first = echo_once(context, address)[3]
+    assert echo_once(context, address, first)[2] is False
+
+
+def test_hitch_says_what_it_cannot_do():
+    cannot = DRIVERS["hitch"].cannot
+    assert "each worker" in str(cannot(replace(OLD, resume_with="id", cores=2)))
+    assert cannot(replace(OLD, resume_with="id", cores=2, reuse="never")) is None
+    assert cannot(replace(OLD, resume_with="ticket", cores=2)) is None
+
+
+def test_a_product_that_is_not_installed_has_no_version(monkeypatch):
+    from tlsdyno_suite.subjects import base
+    monkeypatch.setattr(base, "installed", lambda _name: None)
+    assert base.printed_version.__wrapped__("hitch", "--version", "(.*)") is None

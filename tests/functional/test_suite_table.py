@@ -1,0 +1,107 @@
+"""Tables: what enters a figure and what may not, and that they need nothing but the CSV."""
+import csv
+
+import pytest
+from tlsdyno_suite import record, table
+from tlsdyno_suite.refusal import Refused
+
+BASE = {
+    "run_id": "r", "scenario": "some", "case": "work=full", "repeat": 1, "subject": "reference", "subject_version": "1",
+    "cert_key": "rsa:2048", "tls_version": "TLSv1.3", "cipher": "TLS_AES_128_GCM_SHA256", "group": "X25519",
+    "reuse": "never", "resume_with": "any", "requests_per_connection": 1, "request_bytes": 0, "response_bytes": 1024,
+    "connections": 50, "cores": 1, "backend": "tcp", "handshakes_full_per_s": 1000.0, "handshakes_resumed_per_s": 0.0,
+    "transactions_per_s": 1000.0, "subject_cpu_us_per_op": 990.0, "capacity_per_core_per_s": 1010.0,
+    "floor_cpu_us_per_op": 495.0, "efficiency": 0.5, "status": "ok", "stands": "all", "bound": "subject", "reason": "",
+}
+CLIENT_BOUND = {"status": "invalid", "stands": "cost", "bound": "client"}
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(*changes):
+        path = tmp_path / "results.csv"
+        path.unlink(missing_ok=True)
+        recorder = record.Recorder(path)
+        for change in changes:
+            recorder.write({**BASE, **change})
+        recorder.close()
+        return path
+    return write
+
+
+def line_of(text: str, subject: str) -> str:
+    return next(line for line in text.splitlines() if line.strip().startswith(subject))
+
+
+def test_the_columns_are_those_of_the_contract_in_their_order(written):
+    with written({}).open(newline="") as file:
+        header = next(csv.reader(file))
+    assert tuple(header) == record.COLUMNS and len(set(header)) == len(header)
+    assert header[:5] == ["run_id", "scenario", "table", "case", "repeat"]
+    assert header[header.index("status"):][:4] == ["status", "stands", "bound", "reason"]
+    assert record.read(written({}))[0]["target_rate_per_s"] == ""
+
+
+def test_a_row_that_does_not_stand_is_in_no_average(written):
+    rows = record.read(written(
+        {"transactions_per_s": 1000.0}, {"repeat": 2, "transactions_per_s": 1020.0},
+        {"repeat": 3, "transactions_per_s": 77.0, "subject_cpu_us_per_op": 1010.0, **CLIENT_BOUND,
+         "reason": "load generator was the bottleneck (97 % of its core)"},
+        {"repeat": 4, "transactions_per_s": 55.0, "subject_cpu_us_per_op": 5.0, "status": "invalid", "stands": "",
+         "reason": "errors: reset 1"}))
+    for show in table.FORMATS.values():
+        text = show(rows)
+        assert "1 010 ±1%" in line_of(text, "reference" if show is table.render_text else "| reference")
+        assert "990 ±1%" in text
+        assert "load generator was the bottleneck (97 % of its core)" in text and "errors: reset 1" in text
+    assert "2 of 4 rows stand in full, 1 in their CPU cost only, 1 not at all." in table.render_text(rows)
+
+
+def test_a_client_bound_row_shows_its_cost_and_no_rate(written):
+    text = table.render_text(record.read(written({**CLIENT_BOUND, "reason": "load generator was the bottleneck"})))
+    assert line_of(text, "reference").split() == "reference 1 - - 990 1 010 50 % client [1]".split()
+    assert "[1] Rate left out: load generator was the bottleneck. full: reference." in text
+
+
+def test_reasons_alike_but_for_their_figures_share_a_footnote(written):
+    text = table.render_text(record.read(written(
+        {"subject": "hitch", **CLIENT_BOUND, "reason": "load generator was the bottleneck (97 % of its core)"},
+        {"subject": "nginx", **CLIENT_BOUND, "reason": "load generator was the bottleneck (99 % of its core)"})))
+    assert "the bottleneck (97-99 % of its core). full: hitch, nginx." in text and "[2]" not in text
+
+
+def test_skipped_and_failed_rows_are_seen_with_their_reasons(written):
+    nothing = {name: "" for name in BASE if name.endswith(("_per_s", "_us_per_op"))}
+    nothing |= {"efficiency": "", "stands": "", "bound": ""}
+    text = table.render_text(record.read(written(
+        {}, {**nothing, "subject": "hitch", "status": "skipped", "reason": "hitch is not installed"},
+        {**nothing, "subject": "nginx", "status": "failed", "reason": "subject died"})))
+    assert "Skipped: hitch is not installed. full: hitch." in text and "FAILED: subject died. full: nginx." in text
+    assert line_of(text, "hitch").endswith("[1]") and line_of(text, "nginx").endswith("[2]")
+
+
+def test_sections_follow_what_varies_and_fit_a_terminal(written):
+    text = table.render_text(record.read(written(
+        {"case": ""},
+        {"case": "", "reuse": "always", "handshakes_full_per_s": 0.0, "handshakes_resumed_per_s": 5000.0})))
+    assert text.index("new session each time") < text.index("session always resumed")
+    assert "5 000" in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+BROKEN = {
+    "empty": ("", "the file is empty"),
+    "other": ("a,b\n1,2\n", "no such column"),
+    "cut": (",".join(record.COLUMNS) + "\nx,y\n", "row 2: has not as many fields"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_damaged_csv_is_refused_with_its_row(tmp_path, name):
+    text, reason = BROKEN[name]
+    path = tmp_path / "results.csv"
+    path.write_text(text)
+    with pytest.raises(Refused, match=reason):
+        record.read(path)
+    with pytest.raises(Refused, match="No such file"):
+        record.read(tmp_path / "nowhere.csv")

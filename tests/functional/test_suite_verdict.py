@@ -1,0 +1,166 @@
+"""The validity rules, each provoked: what breaks one spoils exactly what it should, with the right reason."""
+from dataclasses import replace
+
+import pytest
+from suite_fakes import SCENARIO
+from tlsdyno_suite import scenario
+from tlsdyno_suite.loads.loadgen import Result
+from tlsdyno_suite.placement import Placement
+from tlsdyno_suite.sampler import TCP_COUNTERS
+from tlsdyno_suite.subjects import DRIVERS
+from tlsdyno_suite.verdict import RULES, Evidence, judge
+
+
+@pytest.fixture
+def sound(tmp_path) -> Evidence:
+    """A row of a subject that was the bottleneck, in which everything is as asked."""
+    path = tmp_path / "some.toml"
+    path.write_text(SCENARIO.replace('"400ms"', '"2s"'))
+    cell = scenario.expand(scenario.load(path, tuple(DRIVERS)))[0]
+    counts = {"handshakes_full": 4000, "handshakes_resumed": 0}
+    load = Result(
+        engine="openssl", started_ns=0, duration_s=2.0, transactions=3000, handshakes_full=3000, handshakes_resumed=0,
+        bytes_received=10**7, bytes_sent=10**6, rates={}, latency_us={},
+        negotiated=[{"tls_version": cell.tls_version, "cipher": cell.cipher, "group": cell.group, "count": 3000}],
+        certificate_key=cell.cert_key, errors={"reset": 0}, totals=dict(counts), first_half_per_s=1500,
+        second_half_per_s=1500)
+    return Evidence(
+        cell=cell, placement=Placement((0,), (1,), (1,)), asked_s=2.0, load=load,
+        cpu_s={"subject": 1.98, "client": 1.2, "backend": 0.3}, sample_gap_s=0.02, busy={0: 0.99, 1: 0.8}, steal=0.0,
+        tcp=dict.fromkeys(TCP_COUNTERS, 0), unpinned=(), counted=dict(counts))
+
+
+def with_load(evidence: Evidence, **changes) -> Evidence:
+    return replace(evidence, load=replace(evidence.load, **changes))
+
+
+def test_a_sound_row_stands_in_full(sound):
+    assert (judge(sound).status, judge(sound).stands, judge(sound).bound) == ("ok", "all", "subject")
+
+
+def test_every_rule_says_why_its_threshold_is_what_it_is():
+    assert all(rule.because and rule.spoils in ("rate", "all") for rule in RULES)
+    assert len({rule.name for rule in RULES}) == len(RULES)
+
+
+def spoils(evidence: Evidence, stands: str, reason: str) -> None:
+    verdict = judge(evidence)
+    assert verdict.status == "invalid" and verdict.stands == stands
+    assert verdict.reason == reason
+
+
+def test_errors_of_any_class_spoil_all(sound):
+    spoils(with_load(sound, errors={"reset": 1, "io_timeout": 0, "tls_alert": 2}), "", "errors: reset 1, tls_alert 2")
+
+
+def test_one_resumed_session_spoils_a_cell_of_full_handshakes(sound):
+    counts = {"handshakes_full": 3999, "handshakes_resumed": 1}
+    spoils(replace(with_load(sound, totals=counts), counted=counts), "",
+           "1 handshakes were resumed and none should be")
+
+
+@pytest.mark.parametrize("reuse, full, stands", [
+    ("always", 0, "all"), ("always", 3, "all"), ("always", 4, ""), ("every:100", 30, "all"), ("every:100", 33, "all"),
+    ("every:100", 35, ""), ("every:100", 25, ""), ("every:2", 1500, "all")])
+def test_the_resumed_share_is_what_was_asked_to_a_tenth_of_a_percent(sound, reuse, full, stands):
+    counts = {"handshakes_full": full, "handshakes_resumed": 3000 - full}
+    evidence = replace(with_load(sound, totals=counts, **counts), counted=counts,
+                       cell=replace(sound.cell, reuse=reuse))
+    assert judge(evidence).stands == stands
+    assert stands or "of the handshakes were resumed, not" in judge(evidence).reason
+
+
+def test_a_server_that_counts_otherwise_spoils_all(sound):
+    spoils(replace(sound, counted={"handshakes_full": 3999, "handshakes_resumed": 0}), "",
+           "the subject counted otherwise than the client: handshakes_full 3999, not 4000")
+
+
+def test_a_subject_without_counters_is_believed_by_the_client_alone(sound):
+    assert judge(replace(sound, counted=None)).status == "ok"
+
+
+@pytest.mark.parametrize("name, value", [
+    ("tls_version", "TLSv1.2"), ("cipher", "TLS_AES_256_GCM_SHA384"), ("group", "P-256")])
+def test_one_connection_with_other_parameters_spoils_all(sound, name, value):
+    other = {**sound.load.negotiated[0], name: value, "count": 1}
+    spoils(with_load(sound, negotiated=[*sound.load.negotiated, other]), "",
+           f"negotiated {name} {value}, not {sound.load.negotiated[0][name]}")
+
+
+def test_another_key_spoils_all(sound):
+    spoils(with_load(sound, certificate_key="rsa:2048"), "", "the certificate's key was rsa:2048, not ecdsa:P-256")
+
+
+def test_a_resumed_session_before_tls_1_3_needs_no_group(sound):
+    counts = {"handshakes_full": 0, "handshakes_resumed": 3000}
+    cell = replace(sound.cell, tls_version="TLSv1.2", cipher="ECDHE-ECDSA-AES128-GCM-SHA256", reuse="always")
+    agreed = [{"tls_version": cell.tls_version, "cipher": cell.cipher, "group": "", "count": 3000}]
+    evidence = replace(with_load(sound, negotiated=agreed, totals=counts, **counts), counted=counts, cell=cell)
+    assert judge(evidence).status == "ok"
+    assert judge(replace(evidence, cell=replace(cell, reuse="never"))).stands == ""
+
+
+def test_short_answers_spoil_all(sound):
+    spoils(replace(with_load(sound, bytes_received=3000), cell=replace(sound.cell, response_bytes=1024)), "",
+           "3000 bytes received, but 3000 transactions make 3072000")
+
+
+def test_a_window_cut_short_spoils_all(sound):
+    evidence = with_load(sound, duration_s=1.9)
+    spoils(replace(evidence, cpu_s={**sound.cpu_s, "subject": 1.88}), "", "the window was 1.90 s, not 2 s")
+
+
+def test_clocks_that_were_not_read_spoil_all(sound):
+    spoils(replace(sound, sample_gap_s=0.5), "", "the CPU clocks were not read for 500 ms at an end of the window")
+
+
+def test_a_role_off_its_cpus_spoils_all(sound):
+    spoils(replace(sound, unpinned=("client",)), "", "not on its CPUs: client")
+
+
+def test_no_work_at_all_spoils_all(sound):
+    assert "only 0 ops in the window" in judge(with_load(sound, handshakes_full=0, transactions=0)).reason
+
+
+def test_a_busy_client_spoils_the_rate_and_leaves_the_cost(sound):
+    evidence = replace(sound, cpu_s={"subject": 1.0, "client": 1.94, "backend": 0.05}, busy={0: 0.5, 1: 0.995})
+    spoils(evidence, "cost", "load generator was the bottleneck (97 % of its core, which was 100 % busy, subject 50 %)")
+    assert judge(evidence).bound == "client"
+
+
+def test_a_busy_backend_is_told_from_a_busy_client(sound):
+    evidence = replace(sound, cpu_s={"subject": 1.0, "client": 0.7, "backend": 1.25}, busy={0: 0.5, 1: 0.98})
+    assert judge(evidence).bound == "backend" and judge(evidence).stands == "cost"
+
+
+def test_a_rate_that_nobody_limited_is_no_capacity(sound):
+    evidence = replace(sound, cpu_s={"subject": 1.0, "client": 0.7, "backend": 0.2}, busy={0: 0.5, 1: 0.45})
+    spoils(evidence, "cost", "nobody was the bottleneck (subject 50 % of its cores)")
+    assert judge(evidence).bound == "none"
+
+
+def test_a_shared_cpu_spoils_the_rate(sound):
+    spoils(replace(sound, placement=Placement((0, 1), (1,), (1,)), cpu_s={**sound.cpu_s, "subject": 3.9}), "cost",
+           "subject and load generator shared CPU 1")
+
+
+def test_an_unsteady_window_spoils_the_rate(sound):
+    spoils(with_load(sound, first_half_per_s=1520, second_half_per_s=1470), "cost",
+           "not steady: the halves of the window differ by 3.3 %")
+
+
+def test_stolen_time_spoils_the_rate(sound):
+    spoils(replace(sound, steal=0.02), "cost", "the hypervisor took 2.0 % of the CPU")
+
+
+def test_lost_connections_and_segments_spoil_the_rate(sound):
+    spoils(replace(sound, tcp={**sound.tcp, "ListenOverflows": 2, "ListenDrops": 3}), "cost",
+           "3 connections did not fit in a listen queue")
+    spoils(replace(sound, tcp={**sound.tcp, "RetransSegs": 104, "TCPLossProbes": 100}), "cost",
+           "4 segments were lost and sent again")
+    assert judge(replace(sound, tcp={**sound.tcp, "RetransSegs": 100, "TCPLossProbes": 100})).status == "ok"
+
+
+def test_several_faults_are_all_named_and_the_worst_decides(sound):
+    verdict = judge(replace(with_load(sound, errors={"reset": 1}), steal=0.02))
+    assert verdict.stands == "" and verdict.reason == "errors: reset 1; the hypervisor took 2.0 % of the CPU"
