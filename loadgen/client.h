@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TLSDYNO_CLIENT_H
+#define TLSDYNO_CLIENT_H
+/* One connection slot: it makes one connection after the other for as long as pacing lets it. */
+#include "http_framing.h"
+#include "session_policy.h"
+#include "worker.h"
+
+enum client_state {
+    CLIENT_IDLE,        /* no connection: the next one begins at once */
+    CLIENT_BACKING_OFF, /* no connection: waits a little after an error */
+    CLIENT_CONNECTING,
+    CLIENT_HANDSHAKING,
+    CLIENT_SENDING,   /* part of a request is still to be sent; its response may have begun */
+    CLIENT_RECEIVING, /* the request is sent */
+    CLIENT_ENDING,    /* our close_notify is on its way */
+    CLIENT_LINGERING, /* our side is closed: what the target still sends is read until it closes too */
+    CLIENT_DONE,
+};
+
+struct client {
+    ev_io io; /* first, so that an event finds its slot */
+    struct worker *worker;
+    enum client_state state;
+    int index;        /* of all slots */
+    int fd;           /* -1: none; owned by the engine while engine_open */
+    bool engine_open; /* connection is in use */
+    void *connection; /* the engine's */
+    int read_wants;   /* what the last read waits for */
+    struct session_slot sessions;
+    uint64_t attempts; /* connections begun: chooses the target */
+    int target;        /* of this connection */
+    uint64_t deadline_ns;
+    unsigned failures; /* in a row: the back-off doubles */
+
+    uint64_t connect_ns;   /* connect() was called */
+    uint64_t connected_ns; /* the handshake began */
+    uint64_t requests;     /* complete on this connection */
+
+    /* The transaction at work. */
+    uint64_t request_ns; /* its first byte was handed to the engine */
+    uint64_t sent_bytes; /* of the request */
+    uint64_t body_bytes; /* of the response's body so far */
+    bool answered;       /* the response has begun */
+    struct http_framing framing;
+};
+
+/* Zeroed memory; index is the slot's among those of all workers. */
+void client_init(struct client *client, struct worker *worker, int index);
+
+void client_begin(struct client *client);
+
+/* Ends what has taken too long, begins again after a back-off. give_up: there is no more time for what is in flight. */
+void client_check_deadline(struct client *client, uint64_t now_ns, bool give_up);
+
+/* Frees all that the slot holds, at whatever moment. */
+void client_end(struct client *client);
+
+/* The engine's new session, for the slot (void *) that owns the connection. */
+void client_session_arrived(void *client, void *session);
+
+#endif

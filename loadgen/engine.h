@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TLSDYNO_ENGINE_H
+#define TLSDYNO_ENGINE_H
+/*
+ * What speaks TLS for the load generator. Nothing outside an engine's own source knows which one is in use: a
+ * connection and a session are opaque, results are stream_results, reasons are load_errors.
+ *
+ * An engine is made once, by the master, before the workers are forked: each worker then has its own copy.
+ *
+ * A connection's life:   open -> handshake... -> (write... read...)... -> end... -> read until STREAM_EOF -> close
+ *                        close is right at any moment after open.
+ */
+#include "load_error.h"
+#include "stream.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum resume_with { RESUME_WITH_ANY, RESUME_WITH_ID, RESUME_WITH_TICKET };
+
+struct engine_config {
+    int tls_version;     /* the only one to speak; 0: what the library offers */
+    const char *cipher;  /* a TLS 1.3 suite, or a list for the older versions; NULL: the library's */
+    const char *groups;  /* colon-separated; NULL: the library's */
+    const char *sigalgs; /* colon-separated; NULL: the library's */
+    const char *alpn;    /* comma-separated; NULL: none is offered */
+    bool resume;         /* sessions are wanted; if not, none is asked for or kept */
+    enum resume_with resume_with;
+    bool verify_peer;
+    const char *ca_file; /* NULL: the library's default */
+    /* A new session for the slot that owns the connection; it is the callee's to free with session_free. */
+    void (*session_arrived)(void *owner, void *session);
+};
+
+/* What a handshake agreed on. Names are spelt as in docs/architecture.md; valid until the next call. */
+struct engine_facts {
+    bool resumed;            /* as the TLS library says */
+    bool offered;            /* a session really was in the ClientHello */
+    const char *tls_version; /* of negotiated parameters, "" is: there was none (no group in a TLS 1.2 resumption) */
+    const char *cipher;
+    const char *group;
+    const char *sigalg;          /* what the server signed with; IANA's name */
+    const char *certificate_key; /* "" where no certificate was sent (resumption) */
+    unsigned chain_bytes;        /* DER of all certificates that were sent */
+};
+
+struct engine {
+    const char *name;
+    size_t connection_bytes; /* the caller provides zeroed, aligned memory of this size, to be used again and again */
+
+    /*
+     * fd is a connected, non-blocking socket, the engine's from here on. server_name (may be NULL) is sent as SNI.
+     * session (may be NULL) is offered; it stays the caller's. False: out of memory; fd is closed.
+     */
+    bool (*open)(struct engine *engine, void *connection, int fd, const char *server_name, void *session, void *owner);
+    /*
+     * One step of the handshake. After STREAM_OK, the last bytes of the handshake may still be held back, to go out
+     * together with what the next write or end sends: one of them must follow.
+     */
+    enum stream_result (*handshake)(void *connection);
+    enum stream_result (*read)(void *connection, char *bytes, size_t size, size_t *got);
+    /* After STREAM_RETRY the same bytes must come again. */
+    enum stream_result (*write)(void *connection, const char *bytes, size_t length, size_t *put);
+    /* close_notify, then FIN. Reading goes on, and sessions may still arrive. */
+    enum stream_result (*end)(void *connection);
+    /* EV_READ or EV_WRITE: what the last STREAM_RETRY waits for. */
+    int (*wants)(const void *connection);
+    /* The class of the last STREAM_ERROR. */
+    enum load_error (*why)(const void *connection);
+    /* After the handshake, before the connection is closed. */
+    void (*facts)(void *connection, struct engine_facts *facts);
+    void (*close)(void *connection);
+
+    bool (*session_single_use)(const void *session); /* TLS 1.3 tickets, RFC 8446 C.4 */
+    void (*session_free)(void *session);
+};
+
+/*
+ * NULL and *engine set, or one line that says which option's value is refused and why ("--cipher: X: ..."), valid until
+ * the next call.
+ */
+const char *engine_openssl_new(struct engine **engine, const struct engine_config *config);
+
+/* No TLS at all, for http:// targets. Its handshake is always done. */
+struct engine *engine_plain_new(void);
+
+#endif

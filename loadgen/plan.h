@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TLSDYNO_PLAN_H
+#define TLSDYNO_PLAN_H
+/* What is to be done, as the command line says: made by main before anything starts, then only read. */
+#include "affinity.h"
+#include "engine.h"
+#include "request.h"
+#include "session_policy.h"
+#include "tally.h"
+#include "target.h"
+#include "units.h"
+#include "window.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PLAN_TARGETS_MAX 64
+
+enum close_how { CLOSE_FIN, CLOSE_NOTIFY, CLOSE_RST };
+
+struct plan {
+    int targets; /* used in turn by the connections of a slot */
+    struct target target[PLAN_TARGETS_MAX];
+    struct request request[PLAN_TARGETS_MAX]; /* of each target */
+    const char *unix_path;                    /* or NULL */
+    struct engine *engine;
+    struct engine_config engine_config;
+    const char *server_name; /* SNI instead of the target's own host name; NULL: the target's own */
+
+    uint64_t workers, connections;
+    struct cpu_list cpus;
+    uint64_t warmup_ns, duration_ns; /* duration 0: until the limit is reached */
+    uint64_t limit;                  /* transactions (connections, if there are none) to begin in all; 0: none */
+    uint64_t timeout_ns;
+
+    struct session_policy sessions;
+    uint64_t requests_per_connection; /* 0: handshake only; UINT64_MAX: as many as go */
+    enum method method;
+    bool check_body;
+    enum close_how close_how;
+
+    const char *json_file, *series_file; /* or NULL; "-" is standard output */
+    bool progress;
+};
+
+/* Shared by the master and the workers. */
+struct load {
+    const struct plan *plan;
+    struct window window;
+    struct tally *tallies; /* shared memory, one a worker */
+    struct start *start;   /* shared memory */
+};
+
+/* How the start went: nobody listens there, or at least somebody did once. */
+struct start {
+    bool reached[PLAN_TARGETS_MAX]; /* a connection to the target was made */
+    int refused_target;             /* 1 + index of one that refused before it ever was reached; 0: none */
+    int refused_errno;
+};
+
+/* The latest moment, after the end of the window, at which a worker gives up what is still in flight. */
+#define DRAIN_NS (5 * NS_PER_S)
+
+#endif

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TLSDYNO_WORKER_H
+#define TLSDYNO_WORKER_H
+/* One process of the load generator: its connection slots, its phase, its tally. */
+#include "pacing.h"
+#include "plan.h"
+#include "tally.h"
+
+#include <ev.h>
+
+#define WORKER_READ_BYTES (64 * 1024)
+
+struct worker {
+    const struct plan *plan;
+    const struct window *window;
+    struct start *start;
+    struct tally *tally;
+    struct engine *engine;
+    struct ev_loop *loop;
+    struct pacing pacing;
+    int index;
+    enum phase phase;
+    uint64_t phase_ends_ns;    /* UINT64_MAX: when the limit is reached */
+    struct counters *counters; /* of the phase */
+    struct client *clients;
+    int client_count, clients_left; /* left: not CLIENT_DONE */
+    ev_timer begin, sweep, phase_end;
+    ev_signal terminate;
+    uint64_t last_done_ns;         /* the last operation was done, or had failed */
+    uint64_t user_ns, system_ns;   /* CPU time when the measured phase began */
+    char bytes[WORKER_READ_BYTES]; /* what the slot at work just read */
+};
+
+/* A worker's whole life, in a process and on a loop of its own; returns its exit status. */
+int worker_run(int index, struct ev_loop *loop, const struct load *load);
+
+/* The time, ns; the phase is that of this moment from here on. */
+uint64_t worker_now(struct worker *worker);
+
+/* A unit of what is measured was done (a transaction, or a handshake where there are no transactions). */
+void worker_count_op(struct worker *worker, uint64_t now_ns);
+
+void worker_count_latency(struct worker *worker, enum latency latency, uint64_t duration_ns);
+
+/* A slot will begin nothing any more. */
+void worker_client_done(struct worker *worker);
+
+/* Nobody listens at the target, and nobody ever has: there is nothing to measure. */
+void worker_no_target(struct worker *worker, int target, int error_number);
+
+#endif

@@ -1,0 +1,749 @@
+"""The load generator against servers that count, and against servers that misbehave."""
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from programs import is_alive, make_certificate, program, run, running
+
+LIMIT_S = 60
+
+
+# ---- Servers that count ----
+
+
+def read_request(connection: socket.socket, rest: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """(head, body, what follows); None at the end of the connection."""
+    while b"\r\n\r\n" not in rest:
+        more = connection.recv(65536)
+        if not more:
+            return None
+        rest += more
+    head, _, rest = rest.partition(b"\r\n\r\n")
+    found = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+    length = int(found[1]) if found else 0
+    while len(rest) < length:
+        more = connection.recv(65536)
+        if not more:
+            return None
+        rest += more
+    return head, rest[:length], rest[length:]
+
+
+def response(body: bytes = b"", status: str = "200 OK", *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+class Server:
+    """One thread a connection. `contexts()` gives the context of each TLS connection, None for none at all; `answer`
+    gets the request's head and body, and returns the response, or None to close, or does it all on the socket."""
+
+    def __init__(self, context: Callable[[], ssl.SSLContext | None],
+                 answer: Callable[[bytes, bytes], bytes | None] = lambda head, body: response(b"x" * 100)) -> None:
+        self.context = context
+        self.answer = answer
+        self.on_accept: Callable[[socket.socket], bool] | None = None  # true: it dealt with the connection
+        self.on_handshake: Callable[[ssl.SSLSocket], bool] | None = None
+        self.counts: Counter[str] = Counter()
+        self.lock = threading.Lock()
+        self.threads: list[threading.Thread] = []
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port = self.listener.getsockname()[1]
+        self.acceptor = threading.Thread(target=self.accept)
+        self.acceptor.start()
+
+    def count(self, what: str) -> None:
+        with self.lock:
+            self.counts[what] += 1
+
+    def accept(self) -> None:
+        while True:
+            connection, _ = self.listener.accept()
+            if self.stopping:
+                connection.close()
+                return
+            connection.settimeout(LIMIT_S)
+            thread = threading.Thread(target=self.serve, args=(connection,), daemon=True)
+            self.threads.append(thread)
+            thread.start()
+
+    stopping = False
+
+    def serve(self, connection: socket.socket) -> None:
+        self.count("connections")
+        with contextlib.suppress(OSError), connection:
+            if self.on_accept and self.on_accept(connection):
+                return
+            context = self.context()
+            if context is None:
+                self.talk(connection)
+                return
+            with context.wrap_socket(connection, server_side=True) as tls:
+                self.count("resumed" if tls.session_reused else "full")
+                if not (self.on_handshake and self.on_handshake(tls)):
+                    self.talk(tls)
+                    with contextlib.suppress(OSError):
+                        tls.unwrap().close()
+
+    def talk(self, connection: socket.socket) -> None:
+        rest = b""
+        while True:
+            request = read_request(connection, rest)
+            if request is None:
+                return
+            self.count("requests")
+            head, body, rest = request
+            answer = self.answer(head, body)
+            if answer is None:
+                return
+            connection.sendall(answer)
+            if b"onnection: close" in answer or answer.startswith(b"HTTP/1.0"):
+                return
+
+    def stop(self) -> None:
+        self.stopping = True
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port), 5).close()
+        self.acceptor.join(LIMIT_S)
+        self.listener.close()
+        for thread in self.threads:
+            thread.join(LIMIT_S)
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}/"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
+
+
+VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
+
+
+@pytest.fixture
+def new_context(certificate) -> Callable[..., ssl.SSLContext]:
+    def make(version: str | None = None, tickets: bool = True) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate[2])
+        if version:
+            context.minimum_version = context.maximum_version = VERSIONS[version]
+        if not tickets:
+            context.options |= ssl.OP_NO_TICKET
+            context.num_tickets = 0
+        return context
+    return make
+
+
+@contextlib.contextmanager
+def serving(context: ssl.SSLContext | None | Callable[[], ssl.SSLContext], **options) -> Iterator[Server]:
+    server = Server(context if callable(context) else lambda: context, **options)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def load(*arguments: object, status: int = 0) -> dict:
+    """Runs loadgen and returns its JSON."""
+    done = run("loadgen", "--json", "-", *map(str, arguments), timeout=LIMIT_S)
+    assert done.returncode == status, (done.stdout, done.stderr)
+    return json.loads(done.stdout)
+
+
+def errors(result: dict) -> dict[str, int]:
+    return {name: count for name, count in result["totals"]["errors"].items() if count}
+
+
+def agrees(result: dict, server: Server) -> None:
+    """The totals are the server's own count, to the last connection."""
+    totals = result["totals"]
+    assert totals["connections_opened"] == server.counts["connections"]
+    assert totals["handshakes_full"] == server.counts["full"]
+    assert totals["handshakes_resumed"] == server.counts["resumed"]
+    assert totals.get("transactions", 0) == server.counts["requests"]
+    assert sum(row["count"] for row in result["negotiated"]) == server.counts["full"] + server.counts["resumed"]
+
+
+# ---- Which handshakes are resumed ----
+
+KINDS = [("TLSv1.2", "id"), ("TLSv1.2", "ticket"), ("TLSv1.2", "any"), ("TLSv1.3", "ticket"), ("TLSv1.3", "any")]
+
+
+@pytest.mark.parametrize("requests", [0, 1])
+@pytest.mark.parametrize("version, kind", KINDS)
+@pytest.mark.parametrize("reuse, connections, full", [("always", 3, 3), ("every:5", 1, 12), ("every:1", 2, 60)])
+def test_reuse_is_what_was_asked_for(new_context, version, kind, reuse, connections, full, requests):
+    with serving(new_context(version)) as server:
+        result = load("--reuse", reuse, "--resume-with", kind, "--tls-version", version, "-c", connections, "-n", 60,
+                      "--requests-per-connection", requests, server.url)
+    agrees(result, server)
+    assert result["handshakes_full"] == full
+    assert result["handshakes_resumed"] == result["resume_offered"] == 60 - full
+    assert result["resume_refused"] == 0
+
+
+@pytest.mark.parametrize("requests", [0, 1])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_reuse_never_resumes_nothing_and_asks_for_no_ticket(new_context, version, requests):
+    with serving(new_context(version)) as server:
+        result = load("--tls-version", version, "-c", 3, "-n", 60, "--requests-per-connection", requests, server.url)
+    agrees(result, server)
+    assert result["handshakes_full"] == 60
+    assert result["resume_offered"] == result["handshakes_resumed"] == 0
+
+
+def test_every_slot_makes_exactly_one_full_handshake_in_n(new_context):
+    with serving(new_context("TLSv1.2")) as server:
+        result = load("--reuse", "every:10", "-c", 4, "-n", 400, server.url)
+    agrees(result, server)
+    # Slots are not equally fast, so each may be in the middle of its ten.
+    assert 36 <= result["handshakes_full"] <= 44
+
+
+@pytest.mark.parametrize("version, kind", KINDS)
+def test_a_refused_resumption_is_counted_as_one(new_context, version, kind):
+    """Every connection meets a context of its own: new ticket keys, empty cache."""
+    with serving(lambda: new_context(version)) as server:
+        result = load("--reuse", "always", "--resume-with", kind, "--tls-version", version, "-c", 2, "-n", 30,
+                      server.url)
+    agrees(result, server)
+    assert result["handshakes_full"] == 30
+    assert result["handshakes_resumed"] == 0
+    assert result["resume_offered"] == result["resume_refused"] == 28
+
+
+def test_without_a_ticket_nothing_is_offered(new_context):
+    with serving(new_context("TLSv1.3", tickets=False)) as server:
+        result = load("--reuse", "always", "-c", 2, "-n", 20, server.url)
+    agrees(result, server)
+    assert result["handshakes_full"] == 20
+    assert result["resume_offered"] == 0
+
+
+def test_a_session_without_a_ticket_is_not_kept_where_tickets_are_asked_for(new_context):
+    with serving(new_context("TLSv1.2", tickets=False)) as server:
+        result = load("--reuse", "always", "--resume-with", "ticket", "-c", 1, "-n", 20, server.url)
+        assert result["handshakes_full"] == 20 and result["resume_offered"] == 0
+        result = load("--reuse", "always", "--resume-with", "id", "-c", 1, "-n", 20, server.url)
+        assert result["handshakes_full"] == 1 and result["handshakes_resumed"] == 19
+
+
+@contextlib.contextmanager
+def s_server(certificate, *options: str) -> Iterator[str]:
+    """OpenSSL's own, which can do without a cache."""
+    process = subprocess.Popen(["openssl", "s_server", "-accept", "127.0.0.1:0", "-www", "-cert", certificate[0],
+                                "-key", certificate[1], *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               stdin=subprocess.DEVNULL, text=True)
+    try:
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith("ACCEPT"):
+                break
+        threading.Thread(target=process.stdout.read, daemon=True).start()
+        yield f"https://127.0.0.1:{line.rpartition(':')[2].strip()}/"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_with_its_cache_off_a_server_resumes_nothing(certificate):
+    with s_server(certificate, "-no_cache", "-no_ticket", "-tls1_2") as url:
+        result = load("--reuse", "always", "-c", 1, "-n", 10, url)
+    assert result["handshakes_full"] == 10
+    assert result["resume_offered"] == 0
+
+
+def test_several_urls_are_used_in_turn_and_share_sessions(new_context):
+    context = new_context("TLSv1.3")
+    with serving(context) as one, serving(context) as other:
+        result = load("--reuse", "always", "-c", 2, "-n", 40, one.url, other.url)
+    assert result["handshakes_full"] == 2 and result["handshakes_resumed"] == 38
+    assert abs(one.counts["connections"] - other.counts["connections"]) <= 2
+    assert one.counts["connections"] + other.counts["connections"] == 40
+    assert result["targets"] == [one.url, other.url]
+
+
+# ---- Counting ----
+
+
+@pytest.mark.parametrize("options", [["--reuse", "always"], ["--reuse", "never"], ["--requests-per-connection", "0"],
+                                     ["--requests-per-connection", "inf"], ["--requests-per-connection", "3"],
+                                     ["--close", "fin"]])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_totals_of_a_timed_run_agree_with_the_server(new_context, version, options):
+    with serving(new_context(version)) as server:
+        result = load("-c", 5, "-w", 2, "-d", "300ms", "--warmup", "150ms", *options, server.url)
+    agrees(result, server)
+    assert not errors(result)
+    assert result["duration_s"] == pytest.approx(0.3, abs=1e-6)
+    assert result["connections_opened"] <= result["totals"]["connections_opened"]
+    assert "half_rates" in result
+    if "inf" in options:
+        assert result["totals"]["connections_opened"] == 5
+        assert "connect" not in result["latency_us"] or result["latency_us"]["connect"]["count"] <= 5
+
+
+def test_a_limit_is_met_exactly(new_context):
+    with serving(new_context()) as server:
+        result = load("-c", 6, "-w", 3, "-n", 100, "--requests-per-connection", 7, server.url)
+    agrees(result, server)
+    assert result["transactions"] == result["totals"]["transactions"] == 100
+    assert result["latency_us"]["transaction"]["count"] == 100
+    assert "half_rates" not in result
+
+
+def test_a_limit_counts_from_the_end_of_the_warmup(new_context):
+    with serving(new_context()) as server:
+        result = load("-c", 2, "-n", 20, "--warmup", "200ms", server.url)
+    agrees(result, server)
+    assert result["totals"]["transactions"] >= result["transactions"] >= 20
+
+
+def test_whichever_of_limit_and_duration_comes_first_ends_the_run(new_context):
+    with serving(new_context()) as server:
+        assert load("-c", 1, "-n", 5, "-d", "1m", server.url)["transactions"] == 5
+        assert load("-c", 1, "-n", 1000000, "-d", "200ms", server.url)["duration_s"] == pytest.approx(0.2, abs=1e-6)
+
+
+def test_bytes_are_those_of_the_application(new_context):
+    requests: list[bytes] = []
+
+    def answer(head: bytes, body: bytes) -> bytes:
+        requests.append(head + b"\r\n\r\n" + body)
+        return response(b"y" * 1000)
+    with serving(new_context(), answer=answer) as server:
+        result = load("-c", 1, "-n", 10, "--body-size", "20k", server.url)
+    assert result["bytes_sent"] == sum(map(len, requests))
+    assert len(requests[0].partition(b"\r\n\r\n")[2]) == 20 * 1024
+    assert result["bytes_received"] == 10 * len(response(b"y" * 1000))
+    assert result["response_body_bytes"] == {"min": 1000, "max": 1000}
+
+
+def test_what_was_agreed_is_told(new_context, tmp_path):
+    with serving(new_context()) as server:
+        both = load("--reuse", "always", "-c", 1, "-n", 5, "--tls-version", "TLSv1.2", "--group", "P-256", "--cipher",
+                    "ECDHE-ECDSA-AES128-GCM-SHA256", server.url)
+        third = load("-c", 1, "-n", 5, "--cipher", "TLS_AES_128_GCM_SHA256", "--group", "X25519", server.url)
+    agreed = {"tls_version": "TLSv1.2", "cipher": "ECDHE-ECDSA-AES128-GCM-SHA256"}
+    assert both["negotiated"] == [
+        agreed | {"group": "P-256", "sigalg": "ecdsa_secp256r1_sha256", "count": 1},
+        agreed | {"group": "", "sigalg": "", "count": 4}]  # a resumption exchanges no key and signs nothing
+    assert third["negotiated"] == [{"tls_version": "TLSv1.3", "cipher": "TLS_AES_128_GCM_SHA256", "group": "X25519",
+                                    "sigalg": "ecdsa_secp256r1_sha256", "count": 5}]
+    assert third["certificate"]["key"] == "ecdsa:P-256"
+
+
+def test_another_certificate_shows(new_context, tmp_path):
+    other = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    other.load_cert_chain(make_certificate(tmp_path, "rsa:2048")[2])
+    with serving(new_context()) as one, serving(other) as two:
+        result = load("-c", 1, "-n", 10, one.url, two.url)
+    assert {row["key"]: row["count"] for row in result["certificates"]} == {"ecdsa:P-256": 5, "rsa:2048": 5}
+    assert result["certificate"]["key"] == "ecdsa:P-256"
+
+
+def test_the_series_and_the_live_line_tell_every_second(new_context, tmp_path):
+    with serving(new_context()) as server:
+        done = run("loadgen", "-c", "1", "-d", "1500ms", "--warmup", "500ms", "--requests-per-connection", "inf",
+                   "--series", str(tmp_path / "series"), "--progress", "--json", str(tmp_path / "json"), server.url)
+    assert done.returncode == 0
+    rows = list(csv.DictReader((tmp_path / "series").open()))
+    assert [row["phase"] for row in rows][:3] == ["warm-up", "measured", "measured"]
+    assert [round(float(row["elapsed_s"]), 1) for row in rows][:3] == [0, 1, 1.5]
+    assert all(float(row["transactions_per_s"]) > 0 for row in rows[1:3])
+    assert len(done.stderr.splitlines()) == len(rows)
+    assert json.loads((tmp_path / "json").read_text())["transactions"] > 0
+    assert "transactions" in done.stdout  # the table for people
+
+
+# ---- The origin of this project ----
+
+
+def test_keep_alive_over_tls_with_large_echoes(certificate):
+    with running("echo-backend", "https", "-l", "127.0.0.1:0", "--cert", str(certificate[0]), "--key",
+                 str(certificate[1])) as backend:
+        result = load("-c", 3, "-n", 30, "--requests-per-connection", "inf", "--body-size", "3m", "--check-body",
+                      f"https://{backend.address}/")
+    assert result["transactions"] == 30
+    assert result["response_body_bytes"] == {"min": 3 << 20, "max": 3 << 20}
+
+
+@pytest.mark.parametrize("options", [["--body-size", "0", "--check-body"], ["--body-size", "100k", "--check-body"],
+                                     ["--method", "HEAD"], ["--method", "GET"], ["--close", "rst"],
+                                     ["--header", "Connection: close"]])
+def test_plain_http(options):
+    with running("echo-backend", "http", "-l", "127.0.0.1:0") as backend:
+        result = load("-c", 3, "-n", 30, "--requests-per-connection", 5, *options, f"http://{backend.address}/?s=5k")
+    assert result["transactions"] == 30
+    assert "handshakes_full" not in result and "negotiated" not in result  # not measured is not 0
+    assert result["engine"] == "plain"
+
+
+def test_pieces_of_every_kind_of_body(certificate):
+    with running("echo-backend", "http", "-l", "127.0.0.1:0") as backend:
+        for query in ("s=0", "s=300k", "s=300k&k=1", "s=300k&C=1"):
+            result = load("-c", 2, "-n", 10, "--requests-per-connection", "inf", f"http://{backend.address}/?{query}")
+            assert result["transactions"] == 10, query
+
+
+def test_a_unix_socket(tmp_path):
+    with running("echo-backend", "sock", "-l", str(tmp_path / "socket")):
+        result = load("-c", 2, "-n", 20, "--unix", tmp_path / "socket", "http://any.name.invalid/")
+    assert result["transactions"] == 20
+
+
+# ---- Faults: each of its own class, once a connection ----
+
+
+def refuses_with_garbage(connection: socket.socket) -> bool:
+    connection.recv(4096)
+    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    connection.recv(4096)
+    return True
+
+
+def closes_at_once(connection: socket.socket) -> bool:
+    connection.recv(4096)
+    return True
+
+
+def resets(connection: socket.socket) -> bool:
+    connection.recv(4096)
+    reset(connection)
+    return True
+
+
+def never_answers(connection: socket.socket) -> bool:
+    while connection.recv(4096):
+        pass
+    return True
+
+
+@pytest.mark.parametrize("fault, expected", [
+    (refuses_with_garbage, "tls_protocol"), (closes_at_once, "unexpected_eof"), (resets, "reset"),
+    (never_answers, "tls_timeout")])
+def test_a_fault_instead_of_the_handshake(new_context, fault, expected):
+    with serving(new_context()) as server:
+        server.on_accept = fault
+        result = load("-c", 2, "-n", 6, "--timeout", "300ms" if fault is never_answers else "10s", server.url, status=1)
+    assert errors(result) == {expected: 6}
+    assert result["totals"]["connections_opened"] == server.counts["connections"] == 6
+    assert result["transactions"] == result["handshakes_full"] == 0
+
+
+@pytest.mark.parametrize("fault, expected", [
+    (closes_at_once, "unexpected_eof"), (resets, "reset"), (never_answers, "io_timeout")])
+def test_a_fault_instead_of_the_response(new_context, fault, expected):
+    with serving(new_context()) as server:
+        server.on_handshake = fault
+        result = load("-c", 2, "-n", 6, "--timeout", "300ms" if fault is never_answers else "10s", server.url, status=1)
+    assert errors(result) == {expected: 6}
+    assert result["totals"]["handshakes_full"] == server.counts["full"] == 6
+    assert result["transactions"] == 0
+
+
+@pytest.mark.parametrize("answer, options, expected", [
+    (response(b"", "404 Not Found"), [], "http_status"),
+    (response(b"x", "503 Busy"), [], "http_status"),
+    (b"HTTP/1.0 200 OK\r\nContent-Length: 100\r\n\r\nshort", [], "unexpected_eof"),
+    (b"HTTP/1.0 200 OK\r\nContent-Length: 100\r\n", [], "unexpected_eof"),
+    (response(b"right") + b"and more", [], "payload_mismatch"),
+    (b"SSH-2.0-not-http\r\n", [], "payload_mismatch"),
+    (response(b"x" * 100), ["--body-size", "100", "--check-body"], "payload_mismatch"),
+    (response(b""), ["--body-size", "100", "--check-body"], "payload_mismatch"),
+])
+def test_a_wrong_response(new_context, answer, options, expected):
+    with serving(new_context(), answer=lambda head, body: answer) as server:
+        result = load("-c", 2, "-n", 6, *options, server.url, status=1)
+    assert errors(result) == {expected: 6}
+    assert server.counts["requests"] == 6 and result["transactions"] == 0
+
+
+@pytest.mark.parametrize("change", [lambda body: body[:-1], lambda body: body + b"x", lambda body: body[1:] + body[:1],
+                                    lambda body: body[:70000] + bytes([body[70000] ^ 1]) + body[70001:]])
+def test_an_echo_with_one_wrong_byte_is_seen(new_context, change):
+    with serving(new_context(), answer=lambda head, body: response(change(body))) as server:
+        result = load("-c", 1, "-n", 3, "--body-size", "100k", "--check-body", server.url, status=1)
+    assert errors(result) == {"payload_mismatch": 3}
+
+
+@pytest.mark.parametrize("answer", [response(b"bye", "200 OK", "Connection: close"),
+                                    b"HTTP/1.0 200 OK\r\n\r\nuntil the end"])
+def test_a_server_that_says_that_it_closes_is_no_error(new_context, answer):
+    with serving(new_context(), answer=lambda head, body: answer) as server:
+        result = load("-c", 2, "-n", 10, "--requests-per-connection", "inf", server.url)
+    agrees(result, server)
+    assert result["transactions"] == result["connections_opened"] == 10
+
+
+def test_a_server_that_closes_without_saying_so_is_one(new_context):
+    seen = Counter()
+
+    def answer(head: bytes, body: bytes) -> bytes | None:
+        seen["requests"] += 1
+        return response(b"x") if seen["requests"] % 3 else None
+    with serving(new_context(), answer=answer) as server:
+        result = load("-c", 1, "-n", 30, "--requests-per-connection", "inf", server.url, status=1)
+    assert errors(result) == {"unexpected_eof": 10}
+    assert result["transactions"] == 20
+    assert result["connections_opened"] == server.counts["connections"] == 10
+
+
+@pytest.mark.parametrize("requests", [0, 1])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_alert_is_called_that(new_context, version, requests):
+    context = new_context(version)
+    context.verify_mode = ssl.CERT_REQUIRED  # and we have none: in TLS 1.3 it says so when we are done already
+    with serving(context) as server:
+        result = load("-c", 1, "-n", 4, "--requests-per-connection", requests, server.url, status=1)
+    assert errors(result) == {"tls_alert": 4}
+
+
+def test_a_version_that_the_server_does_not_speak_is_an_alert(new_context):
+    with serving(new_context("TLSv1.3")) as server:
+        result = load("-c", 1, "-n", 2, "--tls-version", "TLSv1.2", server.url, status=1)
+    assert errors(result) == {"tls_alert": 2}
+
+
+def test_a_full_queue_is_a_connect_timeout():
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, contextlib.ExitStack() as stack:
+        for _ in range(3):  # what does not fit waits for ever
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        result = load("-c", 1, "-n", 2, "--timeout", "200ms", f"http://127.0.0.1:{listener.getsockname()[1]}/",
+                      status=1)
+    assert errors(result) == {"connect_timeout": 2}
+
+
+def test_a_target_that_goes_away_is_not_hammered(new_context):
+    with serving(new_context()) as server:
+        process = subprocess.Popen([program("loadgen"), "-c", "4", "-d", "2s", "--json", "-", server.url],
+                                   stdout=subprocess.PIPE, text=True)
+        while server.counts["requests"] < 20:
+            assert process.poll() is None
+            time.sleep(0.01)
+        server.stop()
+        result = json.loads(process.communicate(timeout=LIMIT_S)[0])
+    assert process.returncode == 1
+    # From 10 ms doubled to 1 s: some 8 tries a slot.
+    assert 4 <= errors(result)["connect_refused"] <= 4 * 12
+
+
+def test_verify_peer_takes_the_right_certificate_only(new_context, certificate, tmp_path):
+    other = make_certificate(tmp_path, name="other")
+    with serving(new_context()) as server:
+        url = f"https://localhost:{server.port}/"
+        good = load("-c", 1, "-n", 2, "--verify-peer", "--ca", certificate[0], url)
+        bad = load("-c", 1, "-n", 2, "--verify-peer", "--ca", other[0], url, status=1)
+        name = load("-c", 1, "-n", 2, "--verify-peer", "--ca", certificate[0], "--sni", "other.name", url, status=1)
+    assert good["transactions"] == 2
+    assert errors(bad) == errors(name) == {"tls_protocol": 2}
+
+
+def test_sni_alpn_and_headers_arrive(new_context):
+    names: list[str | None] = []
+    heads: list[bytes] = []
+    context = new_context()
+    context.sni_callback = lambda tls, name, ctx: names.append(name)
+    context.set_alpn_protocols(["http/1.1"])
+    protocols: list[str | None] = []
+
+    def answer(head: bytes, body: bytes) -> bytes:
+        heads.append(head)
+        return response()
+    with serving(context, answer=answer) as server:
+        def note(tls: ssl.SSLSocket) -> bool:
+            protocols.append(tls.selected_alpn_protocol())
+            return False
+        server.on_handshake = note
+        load("-c", 1, "-n", 1, "--alpn", "http/1.1", "--header", "X-One: 1", "--header", "Host: given", server.url)
+        load("-c", 1, "-n", 1, "--sni", "some.name", f"https://localhost:{server.port}/p?q=1")
+        load("-c", 1, "-n", 1, f"https://localhost:{server.port}/")
+    assert names == [None, "some.name", "localhost"]
+    assert protocols == ["http/1.1", None, None]
+    assert heads[0].split(b"\r\n") == [b"GET / HTTP/1.1", b"X-One: 1", b"Host: given"]
+    assert heads[1].split(b"\r\n") == [b"GET /p?q=1 HTTP/1.1", b"Host: localhost:%d" % server.port]
+
+
+# ---- Interruptions ----
+
+
+@contextlib.contextmanager
+def loading(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen([program("loadgen"), "--json", "-", *map(str, arguments)], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        process.stderr.close()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_tells_what_it_measured(new_context, number):
+    with serving(new_context()) as server, loading("-c", 4, "-w", 2, "-d", "5m", server.url) as process:
+        wait_for(lambda: server.counts["requests"] > 50)
+        os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+        out, _ = process.communicate(timeout=LIMIT_S)
+    result = json.loads(out)
+    assert process.returncode == 1
+    assert result["interrupted"] is True
+    assert "half_rates" not in result
+    assert result["transactions"] > 0
+    agrees(result, server)
+
+
+def test_a_worker_that_dies_is_an_error(new_context):
+    with serving(new_context()) as server, loading("-c", 4, "-w", 2, "-d", "5m", server.url) as process:
+        wait_for(lambda: server.counts["requests"] > 50)
+        os.kill(workers_of(process)[0], signal.SIGKILL)
+        out, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 1
+    assert "killed by signal 9" in json.loads(out)["error"]
+    assert "killed by signal 9" in err
+
+
+def test_workers_end_with_their_master(new_context):
+    with serving(new_context()) as server, loading("-c", 4, "-w", 2, "-d", "5m", server.url) as process:
+        wait_for(lambda: server.counts["requests"] > 10)
+        workers = workers_of(process)
+        assert len(workers) == 2
+        process.kill()
+        wait_for(lambda: not any(map(is_alive, workers)))
+
+
+def test_what_does_not_end_after_the_window_is_given_up(new_context):
+    with serving(new_context()) as server:
+        server.on_handshake = never_answers
+        result = load("-c", 2, "-d", "200ms", "--timeout", "1m", server.url, status=1)
+    assert errors(result) == {"io_timeout": 2}
+    assert sum(result["errors"].values()) == 0  # they belong to the drain
+    agrees(result | {"totals": result["totals"] | {"transactions": 0}}, server)
+
+
+# ---- Refusals ----
+
+HTTPS = "https://127.0.0.1:1/"
+HTTP = "http://127.0.0.1:1/"
+
+
+@pytest.mark.parametrize("arguments, line", [
+    ([], "URL: none given"),
+    (["127.0.0.1"], "127.0.0.1: not a URL"),
+    (["ftp://127.0.0.1/"], "ftp://127.0.0.1/: only http"),
+    (["https://127.0.0.1:99999/"], "https://127.0.0.1:99999/: not a URL"),
+    (["https://me:secret@127.0.0.1/"], "https://me:secret@127.0.0.1/: a user name"),
+    (["https://name.invalid/"], "https://name.invalid/: "),
+    (["https://192.0.2.1/"], "https://192.0.2.1/: is not loopback: --i-own-the-target"),
+    ([HTTPS, HTTP], f"{HTTP}: http:// and https:// cannot be mixed"),
+    (["--nonsense", HTTPS], "--nonsense: unknown option"),
+    (["-c", "0", HTTPS], "--connections: 0: must be at least 1"),
+    (["-c", "x", HTTPS], "--connections: x: not a whole number"),
+    (["-c", "1", "-w", "2", HTTPS], "--connections: 1: fewer than the 2 workers"),
+    (["--cpus", "4095", HTTPS], "--cpus: 4095: "),
+    (["-d", "soon", HTTPS], "--duration: soon: not a time"),
+    (["--reuse", "often", HTTPS], "--reuse: often: must be"),
+    (["--reuse", "always", HTTP], f"--reuse: {HTTP}: there is no TLS"),
+    (["--cipher", "AES128-SHA", HTTP], f"--cipher: {HTTP}: there is no TLS"),
+    (["--requests-per-connection", "0", HTTP], "--requests-per-connection: 0: "),
+    (["--requests-per-connection", "-1", HTTPS], "--requests-per-connection: -1: must be a whole number or inf"),
+    (["--cipher", "AES128-SHA:NONSENSE", HTTPS], "--cipher: AES128-SHA:NONSENSE: NONSENSE is unknown"),
+    (["--cipher", "TLS_NONSENSE", HTTPS], "--cipher: TLS_NONSENSE: is unknown"),
+    (["--cipher", "AES128-SHA", "--tls-version", "TLSv1.3", HTTPS], "--cipher: AES128-SHA: is not a TLS 1.3 suite"),
+    (["--cipher", "TLS_AES_128_GCM_SHA256", "--tls-version", "TLSv1.2", HTTPS], "--cipher: TLS_AES_128_GCM_SHA256: "),
+    (["--group", "P-1", HTTPS], "--group: P-1: is unknown"),
+    (["--sigalgs", "rot13", HTTPS], "--sigalgs: rot13: is unknown"),
+    (["--tls-version", "SSLv2", HTTPS], "--tls-version: SSLv2: must be one of"),
+    (["--resume-with", "id", HTTPS], "--resume-with: id: nothing is resumed"),
+    (["--reuse", "always", "--resume-with", "id", "--tls-version", "TLSv1.3", HTTPS],
+     "--resume-with: id: a TLS 1.3 resumption is always by ticket (PSK)"),
+    (["--reuse", "always", "--close", "rst", "--requests-per-connection", "0", HTTPS], "--close: rst: "),
+    (["--body-size", "10", "--method", "GET", HTTPS], "--body-size: 10: a GET request has no body"),
+    (["--check-body", HTTPS], "--check-body: nothing is echoed"),
+    (["--header", "no colon", HTTPS], "--header: no colon: not NAME: VALUE"),
+    (["--header", "Content-Length: 3", HTTPS], "--header: Content-Length: 3: "),
+    (["--ca", "/nonexistent", HTTPS], "--ca: /nonexistent: is used with --verify-peer only"),
+    (["--ca", "/nonexistent", "--verify-peer", HTTPS], "--ca: /nonexistent: No such file"),
+    (["--json", "/nonexistent/x", HTTPS], "--json: /nonexistent/x: No such file"),
+    (["--series", "/nonexistent/x", HTTPS], "--series: /nonexistent/x: No such file"),
+    (["--unix", "relative", HTTP], f"{HTTP}: --unix needs a path"),
+])
+def test_bad_usage_is_one_line_and_nothing_starts(arguments, line):
+    done = run("loadgen", *arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(f"loadgen: {line}")
+
+
+def test_too_few_descriptors_are_told_with_the_numbers():
+    done = subprocess.run([program("loadgen"), "-c", "5000", HTTPS], capture_output=True, text=True, timeout=LIMIT_S,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256)))
+    assert done.returncode == 2
+    assert re.match(r"loadgen: --connections: 5000: a worker needs 50\d\d descriptors, and the limit is 256 ",
+                    done.stderr)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_nobody_listening_is_status_3(tmp_path, new_context):
+    for arguments, reason in [([f"https://127.0.0.1:{free_port()}/", "-w", "2"], "Connection refused"),
+                              (["--unix", str(tmp_path / "none"), "http://x/"], "No such file")]:
+        done = run("loadgen", "--json", str(tmp_path / "json"), *arguments)
+        assert done.returncode == 3
+        assert done.stdout == ""
+        assert len(done.stderr.splitlines()) == 1
+        assert reason in done.stderr
+    with serving(new_context()) as server:  # one that is there does not make up for one that is not
+        assert run("loadgen", "-c", "2", server.url, f"https://127.0.0.1:{free_port()}/").returncode == 3
+
+
+def test_help_names_every_option_once():
+    done = run("loadgen", "--help")
+    assert done.returncode == 0
+    names = re.findall(r"^ {2,6}(?:-\w, )?--([\w-]+)", done.stdout, re.MULTILINE)
+    assert len(names) == len(set(names)) > 25
+    assert run("loadgen", "--version").stdout.startswith("loadgen ")
