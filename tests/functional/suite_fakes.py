@@ -79,10 +79,12 @@ def load():
     resumed = {"never": 0, "always": 1000}[option("--reuse")]
     counts = {"handshakes_full": 1000 - resumed, "handshakes_resumed": resumed}
     counts.update(recipe.get("counts", {}))
+    body = int(argv[-1].partition("?s=")[2])
     totals = dict(counts, connections_opened=1000, transactions=1000, bytes_received=10 ** 7, bytes_sent=10 ** 6)
     result = {
         "version": "0", "engine": "fake", "started_unix_ns": begin_ns, "duration_s": length, "workers": 1,
         "connections": int(option("-c")), "transactions": 1000, "connections_opened": 1000, **counts,
+        "resume_offered": resumed, "resume_refused": 0,
         "bytes_received": 10 ** 7, "bytes_sent": 10 ** 6,
         "rates": {"transactions_per_s": 1000 / length, "connections_per_s": 1000 / length,
                   "handshakes_full_per_s": counts["handshakes_full"] / length,
@@ -91,9 +93,10 @@ def load():
         "negotiated": [{"tls_version": option("--tls-version"), "cipher": option("--cipher"),
                         "group": option("--group"), "count": 1000}],
         "certificate": {"key": recipe.get("key", "ecdsa:P-256")}, "errors": {}, "totals": totals,
-        "half_rates": {"first": 500, "second": 500},
+        "half_rates": {"first": 500, "second": 500}, "response_body_bytes": {"min": body, "max": body},
     }
     result.update(recipe.get("result", {}))
+    totals["errors"] = result["errors"]
     with open(counters, "w") as file:
         json.dump(dict({key: totals[key] for key in counts}, **recipe.get("server_counts", {})), file)
     with open(option("--json"), "w") as file:

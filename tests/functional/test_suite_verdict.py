@@ -20,10 +20,10 @@ def sound(tmp_path) -> Evidence:
     counts = {"handshakes_full": 4000, "handshakes_resumed": 0}
     load = Result(
         engine="openssl", started_ns=0, duration_s=2.0, transactions=3000, handshakes_full=3000, handshakes_resumed=0,
-        bytes_received=10**7, bytes_sent=10**6, rates={}, latency_us={},
+        resume_offered=0, resume_refused=0, bytes_received=10**7, bytes_sent=10**6, rates={}, latency_us={},
         negotiated=[{"tls_version": cell.tls_version, "cipher": cell.cipher, "group": cell.group, "count": 3000}],
-        certificate_key=cell.cert_key, errors={"reset": 0}, totals=dict(counts), first_half_per_s=1500,
-        second_half_per_s=1500)
+        certificate_key=cell.cert_key, errors={"reset": 0}, totals=dict(counts), half_rates=(1500, 1500),
+        body_bytes=(0, 0))
     return Evidence(
         cell=cell, placement=Placement((0,), (1,), (1,)), asked_s=2.0, load=load,
         cpu_s={"subject": 1.98, "client": 1.2, "backend": 0.3}, sample_gap_s=0.02, busy={0: 0.99, 1: 0.8}, steal=0.0,
@@ -100,9 +100,10 @@ def test_a_resumed_session_before_tls_1_3_needs_no_group(sound):
     assert judge(replace(evidence, cell=replace(cell, reuse="never"))).stands == ""
 
 
-def test_short_answers_spoil_all(sound):
-    spoils(replace(with_load(sound, bytes_received=3000), cell=replace(sound.cell, response_bytes=1024)), "",
-           "3000 bytes received, but 3000 transactions make 3072000")
+@pytest.mark.parametrize("seen, text", [
+    ((1024, 1024), "1024"), ((0, 1024), "0 to 1024"), (None, "an unknown number of")])
+def test_one_answer_of_another_length_spoils_all(sound, seen, text):
+    spoils(with_load(sound, body_bytes=seen), "", f"responses had {text} bytes, not 0")
 
 
 def test_a_window_cut_short_spoils_all(sound):
@@ -145,7 +146,7 @@ def test_a_shared_cpu_spoils_the_rate(sound):
 
 
 def test_an_unsteady_window_spoils_the_rate(sound):
-    spoils(with_load(sound, first_half_per_s=1520, second_half_per_s=1470), "cost",
+    spoils(with_load(sound, half_rates=(1520, 1470)), "cost",
            "not steady: the halves of the window differ by 3.3 %")
 
 

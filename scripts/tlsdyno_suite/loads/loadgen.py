@@ -26,16 +26,18 @@ class Result:
     transactions: int
     handshakes_full: int
     handshakes_resumed: int
+    resume_offered: int
+    resume_refused: int
     bytes_received: int
     bytes_sent: int
     rates: dict[str, float]
     latency_us: dict[str, dict[str, float]]
     negotiated: list[dict[str, Any]]
     certificate_key: str
-    errors: dict[str, int]
-    totals: dict[str, int]
-    first_half_per_s: float
-    second_half_per_s: float
+    errors: dict[str, int]  # of its whole life too: one in the warm-up is one
+    totals: dict[str, Any]
+    half_rates: tuple[float, float] | None  # ops a second in each half of the window
+    body_bytes: tuple[int, int] | None      # the shortest and the longest body of a response
 
     @property
     def handshakes(self) -> int:
@@ -65,14 +67,17 @@ def read(path: Path) -> Result:
     """ValueError with a reason when the file is not what the contract promises."""
     try:
         data = json.loads(path.read_text())
+        halves, bodies = data.get("half_rates"), data.get("response_body_bytes")
         return Result(
             engine=data["engine"], started_ns=int(data["started_unix_ns"]), duration_s=float(data["duration_s"]),
-            transactions=int(data["transactions"]), handshakes_full=int(data["handshakes_full"]),
-            handshakes_resumed=int(data["handshakes_resumed"]), bytes_received=int(data["bytes_received"]),
+            transactions=int(data.get("transactions", 0)), handshakes_full=int(data["handshakes_full"]),
+            handshakes_resumed=int(data["handshakes_resumed"]), resume_offered=int(data["resume_offered"]),
+            resume_refused=int(data["resume_refused"]), bytes_received=int(data["bytes_received"]),
             bytes_sent=int(data["bytes_sent"]), rates=data["rates"], latency_us=data.get("latency_us", {}),
             negotiated=data.get("negotiated", []), certificate_key=data.get("certificate", {}).get("key", ""),
-            errors=data.get("errors", {}), totals=data["totals"], first_half_per_s=float(data["half_rates"]["first"]),
-            second_half_per_s=float(data["half_rates"]["second"]))
+            errors=data["totals"]["errors"], totals=data["totals"],
+            half_rates=(float(halves["first"]), float(halves["second"])) if halves else None,
+            body_bytes=(int(bodies["min"]), int(bodies["max"])) if bodies else None)
     except OSError as error:
         raise ValueError(f"the load generator left no result: {error.strerror}") from error
     except KeyError as error:
