@@ -107,8 +107,8 @@ functional: all
 C_FILES = $(shell git ls-files '*.c' '*.h')
 SHELL_FILES := scripts/install-deps .ci/run
 lint: deps-lint
-	clang-format --dry-run --Werror $(C_FILES)
-	cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --enable=warning,performance,portability \
+	@clang-format --dry-run --Werror $(C_FILES)
+	@cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --enable=warning,performance,portability \
 		--suppress=missingIncludeSystem -Icommon -Iproxy -Iloadgen $(filter %.c,$(C_FILES))
 	shellcheck $(SHELL_FILES)
 	$(PYTHON) -m flake8 --max-line-length 120 scripts/tlsdyno scripts/tlsdyno_suite tests/functional

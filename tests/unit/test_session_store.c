@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define NOW UINT64_C(1000)
+#define NOW   UINT64_C(1000)
 #define LATER UINT64_C(2000)
 
 static void id_of(uint32_t number, uint8_t *id) {
