@@ -144,12 +144,13 @@ static void drop_oldest(struct shard *shard) {
 
 bool session_store_put(struct session_store *store, const uint8_t *id, size_t id_length, const uint8_t *bytes,
                        size_t length, uint64_t expires_s) {
-    uint32_t hash = hash_id(id, id_length), index, *bucket, *link;
+    uint32_t hash, index, *bucket, *link;
     struct shard *shard;
     struct slot *slot;
 
     if (length > SESSION_BYTES_MAX || id_length > SESSION_ID_MAX || length == 0)
         return false;
+    hash = hash_id(id, id_length);
     shard = lock_shard(store, hash);
     link = find(shard, hash, id, id_length);
     if (*link != NONE)
