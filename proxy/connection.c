@@ -220,6 +220,22 @@ static void backend_connected(struct connection *connection) {
     set_timer(connection, (ev_tstamp)connection->worker->settings->idle_timeout_ns / NS_PER_S);
 }
 
+/* A backend that is down fails every connection: one line a second tells as much as a thousand. */
+static void log_backend(const struct connection *connection, int error) {
+    static ev_tstamp last_logged;
+    char text[ADDRESS_TEXT_MAX];
+
+    if (ev_now(connection->worker->loop) - last_logged < 1.)
+        return;
+    last_logged = ev_now(connection->worker->loop);
+    log_error("backend %s: %s", address_format(&connection->worker->settings->backend, text), strerror(error));
+}
+
+static void connect_failed(struct connection *connection, int error) {
+    log_backend(connection, error);
+    close_connection(connection, error == EMFILE || error == ENFILE ? CLOSE_no_resources : CLOSE_connect_failed);
+}
+
 /* Runs the pumps that these events are for, then waits again. The connection may be gone afterwards. */
 static void relay(struct connection *connection, int client_events, int backend_events) {
     struct buffer_pool *buffers = &connection->worker->buffers;
@@ -241,7 +257,11 @@ static void relay(struct connection *connection, int client_events, int backend_
         if (result == PUMP_OK && pump_must_end(pump) && connection->state == RELAY)
             result = pump_end(pump);
         if (result != PUMP_OK) {
-            close_connection(connection, reason_of(connection, pump, result));
+            enum close_reason reason = reason_of(connection, pump, result);
+            if (reason == CLOSE_connect_failed)
+                connect_failed(connection, connection->backend.error);
+            else
+                close_connection(connection, reason);
             return;
         }
     }
@@ -249,22 +269,6 @@ static void relay(struct connection *connection, int client_events, int backend_
         close_connection(connection, CLOSE_done);
     else
         watch(connection);
-}
-
-/* A backend that is down fails every connection: one line a second tells as much as a thousand. */
-static void log_backend(const struct connection *connection, int error) {
-    static ev_tstamp last_logged;
-    char text[ADDRESS_TEXT_MAX];
-
-    if (ev_now(connection->worker->loop) - last_logged < 1.)
-        return;
-    last_logged = ev_now(connection->worker->loop);
-    log_error("backend %s: %s", address_format(&connection->worker->settings->backend, text), strerror(error));
-}
-
-static void connect_failed(struct connection *connection, int error) {
-    log_backend(connection, error);
-    close_connection(connection, error == EMFILE || error == ENFILE ? CLOSE_no_resources : CLOSE_connect_failed);
 }
 
 /* The backlog of a UNIX socket is full (EAGAIN): there is nothing to poll for but the clock. */

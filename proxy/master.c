@@ -92,10 +92,13 @@ int master_run(const struct proxy_settings *settings) {
     static struct master master; /* static: its address goes into forked workers and callbacks */
     struct session_store *store = settings->session_cache ? session_store_new(settings->session_cache) : NULL;
     struct address stats_address = settings->stats;
+    const char *reason;
 
     master.settings = settings;
     master.frontend = settings->frontend;
-    master.tls = tls_context_new(settings, store);
+    reason = tls_context_new(&master.tls, settings, store);
+    if (reason)
+        fail(EXIT_USAGE, "%s", reason);
     master.stats_listener = -1;
     if (settings->test_only)
         return 0;

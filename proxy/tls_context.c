@@ -2,12 +2,11 @@
 #include "tls_context.h"
 
 #include "clock.h"
-#include "log.h"
 #include "tls_credentials.h"
 #include "units.h"
 
 #include <openssl/err.h>
-#include <string.h>
+#include <stdio.h>
 
 #define SESSION_LIFETIME_S 3600
 
@@ -71,7 +70,8 @@ static void remove_session(SSL_CTX *context, SSL_SESSION *session) {
     session_store_remove(cache_of(context)->store, id, id_length);
 }
 
-static void set_up_sessions(SSL_CTX *context, const struct proxy_settings *settings, struct session_store *store) {
+static const char *set_up_sessions(SSL_CTX *context, const struct proxy_settings *settings,
+                                   struct session_store *store) {
     static const unsigned char id_context[] = "tlsdyno";
     struct session_cache *cache;
 
@@ -82,11 +82,11 @@ static void set_up_sessions(SSL_CTX *context, const struct proxy_settings *setti
     SSL_CTX_set_session_id_context(context, id_context, sizeof id_context - 1);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     if (!store)
-        return;
+        return NULL;
     cache = OPENSSL_zalloc(sizeof *cache);
     cache_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
     if (!cache || cache_index < 0 || !SSL_CTX_set_ex_data(context, cache_index, cache))
-        fail(EXIT_FAILED, "out of memory");
+        return "out of memory";
     cache->store = store;
     cache->stateless_tickets = settings->tickets != 0;
     SSL_CTX_set_session_cache_mode(context,
@@ -94,6 +94,7 @@ static void set_up_sessions(SSL_CTX *context, const struct proxy_settings *setti
     SSL_CTX_sess_set_new_cb(context, new_session);
     SSL_CTX_sess_set_get_cb(context, get_session);
     SSL_CTX_sess_set_remove_cb(context, remove_session);
+    return NULL;
 }
 
 void tls_context_count_in(SSL_CTX *context, struct worker_counters *counters) {
@@ -108,12 +109,14 @@ static const char *library_reason(void) {
     return reason ? reason : "unknown to the TLS library";
 }
 
-static void check_setting(int accepted, const char *option, const char *value) {
-    if (!accepted)
-        fail(EXIT_USAGE, "--%s: %s: %s", option, value, library_reason());
+static const char *refuse(const char *option, const char *value) {
+    static char reason[512];
+
+    snprintf(reason, sizeof reason, "--%s: %s: %s", option, value, library_reason());
+    return reason;
 }
 
-static void set_up_policy(SSL_CTX *context, const struct proxy_settings *settings) {
+static const char *set_up_policy(SSL_CTX *context, const struct proxy_settings *settings) {
     SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF |
                                      SSL_OP_SINGLE_ECDH_USE);
     if (settings->prefer_server_ciphers)
@@ -127,21 +130,22 @@ static void set_up_policy(SSL_CTX *context, const struct proxy_settings *setting
         SSL_CTX_set_security_level(context, 0);
     SSL_CTX_set_min_proto_version(context, settings->tls_min);
     SSL_CTX_set_max_proto_version(context, settings->tls_max);
-    if (settings->ciphers)
-        check_setting(SSL_CTX_set_cipher_list(context, settings->ciphers), "ciphers", settings->ciphers);
-    if (settings->ciphersuites)
-        check_setting(SSL_CTX_set_ciphersuites(context, settings->ciphersuites), "ciphersuites",
-                      settings->ciphersuites);
-    if (settings->groups)
-        check_setting((int)SSL_CTX_set1_groups_list(context, settings->groups), "groups", settings->groups);
-    if (settings->sigalgs)
-        check_setting((int)SSL_CTX_set1_sigalgs_list(context, settings->sigalgs), "sigalgs", settings->sigalgs);
     SSL_CTX_set_dh_auto(context, 1);
+    if (settings->ciphers && !SSL_CTX_set_cipher_list(context, settings->ciphers))
+        return refuse("ciphers", settings->ciphers);
+    if (settings->ciphersuites && !SSL_CTX_set_ciphersuites(context, settings->ciphersuites))
+        return refuse("ciphersuites", settings->ciphersuites);
+    if (settings->groups && !SSL_CTX_set1_groups_list(context, settings->groups))
+        return refuse("groups", settings->groups);
+    if (settings->sigalgs && !SSL_CTX_set1_sigalgs_list(context, settings->sigalgs))
+        return refuse("sigalgs", settings->sigalgs);
+    return NULL;
 }
 
 /* One certificate a key type: OpenSSL picks the one that the client can use. A second of the same type would replace
  * it. */
-static void load_certificates(SSL_CTX *context, const struct proxy_settings *settings) {
+static const char *load_certificates(SSL_CTX *context, const struct proxy_settings *settings) {
+    static char twice[512];
     int types[8], count = 0;
 
     for (int i = 0; i < settings->certificate_count; i++) {
@@ -149,24 +153,35 @@ static void load_certificates(SSL_CTX *context, const struct proxy_settings *set
         int type;
 
         if (reason)
-            fail(EXIT_USAGE, "%s", reason);
+            return reason;
         type = EVP_PKEY_get_base_id(SSL_CTX_get0_privatekey(context));
         for (int other = 0; other < count; other++)
-            if (types[other] == type)
-                fail(EXIT_USAGE, "%s: there is another certificate with a key of the same type already",
-                     settings->certificates[i]);
+            if (types[other] == type) {
+                snprintf(twice, sizeof twice, "%s: there is another certificate with a key of the same type already",
+                         settings->certificates[i]);
+                return twice;
+            }
         if (count < (int)(sizeof types / sizeof *types))
             types[count++] = type;
     }
+    return NULL;
 }
 
-SSL_CTX *tls_context_new(const struct proxy_settings *settings, struct session_store *store) {
+const char *tls_context_new(SSL_CTX **made, const struct proxy_settings *settings, struct session_store *store) {
     SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+    const char *reason;
 
     if (!context)
-        fail(EXIT_FAILED, "TLS library: %s", library_reason());
-    set_up_policy(context, settings);
-    load_certificates(context, settings);
-    set_up_sessions(context, settings, store);
-    return context;
+        return library_reason();
+    reason = set_up_policy(context, settings);
+    if (!reason)
+        reason = load_certificates(context, settings);
+    if (!reason)
+        reason = set_up_sessions(context, settings, store);
+    if (reason) {
+        SSL_CTX_free(context);
+        return reason;
+    }
+    *made = context;
+    return NULL;
 }

@@ -9,10 +9,10 @@
 #include <openssl/ssl.h>
 
 /*
- * Built in the master, so that all workers have the same ticket keys. store may be NULL: no session cache. Whatever is
- * wrong with the settings ends the program with EXIT_USAGE and one line.
+ * Built in the master, so that all workers have the same ticket keys. store may be NULL: no session cache. NULL and *context
+ * set, or one line that names the option or file and says why it is refused, valid until the next call.
  */
-SSL_CTX *tls_context_new(const struct proxy_settings *settings, struct session_store *store);
+const char *tls_context_new(SSL_CTX **context, const struct proxy_settings *settings, struct session_store *store);
 
 /* In a worker: where this process counts its look-ups in the session cache. */
 void tls_context_count_in(SSL_CTX *context, struct worker_counters *counters);

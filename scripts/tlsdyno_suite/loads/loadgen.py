@@ -6,6 +6,7 @@ from typing import Any
 
 from ..cell import Cell
 from ..placement import Placement, cpu_list
+from ..processes import Failed
 from ..programs import built
 from ..units import format_time
 
@@ -64,9 +65,12 @@ def command(cell: Cell, placement: Placement, address: str, duration_s: float, w
 
 
 def read(path: Path) -> Result:
-    """ValueError with a reason when the file is not what the contract promises."""
+    """ValueError with a reason when the file is not what the contract promises; Failed when it tells of a failure of
+    the load generator itself, and may lack whatever it had no time for."""
     try:
         data = json.loads(path.read_text())
+        if data.get("error"):
+            raise Failed(f"load generator: {data['error']}")
         halves, bodies = data.get("half_rates"), data.get("response_body_bytes")
         return Result(
             engine=data["engine"], started_ns=int(data["started_unix_ns"]), duration_s=float(data["duration_s"]),
