@@ -130,10 +130,10 @@ static const char *set_option(const struct option_table *table, const struct opt
         return option->parse(option->target, value);
     case OPTION_HELP:
         options_print_help(table, stdout);
-        exit(0);
+        exit(fflush(stdout) == 0 ? 0 : EXIT_FAILED);
     case OPTION_VERSION:
         printf("%s %s\n", table->program, TLSDYNO_VERSION);
-        exit(0);
+        exit(fflush(stdout) == 0 ? 0 : EXIT_FAILED);
     }
     return "of no known kind";
 }

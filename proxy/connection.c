@@ -24,6 +24,7 @@ struct pump {
     int write_wants;       /* what to must be ready for; 0: nothing waits to be written */
     bool from_ended;       /* from will send no more */
     bool to_told;          /* and to knows it */
+    bool unfinished;       /* there is more to move at once, but the others have their turn first */
     uint64_t moved;        /* bytes delivered to to */
     uint64_t *bytes_in, *bytes_out;
 };
@@ -94,11 +95,15 @@ static void watch(struct connection *connection) {
     }
     set_watcher(loop, &connection->client_watcher, client);
     set_watcher(loop, &connection->backend_watcher, backend);
+    if (connection->up.unfinished)
+        ev_feed_event(loop, &connection->client_watcher, EV_READ);
+    if (connection->down.unfinished)
+        ev_feed_event(loop, &connection->backend_watcher, EV_READ);
 }
 
 enum pump_result { PUMP_OK, PUMP_FROM_BROKE, PUMP_TO_BROKE, PUMP_NO_MEMORY };
 
-/* Fills the buffer with what can be had at once: a full TLS record often has company. */
+/* Fills the buffer with what can be had at once: a full TLS record often has company. *more: there may be yet more. */
 static enum pump_result pump_read(struct pump *pump, struct buffer_pool *buffers, bool *more) {
     enum stream_result result;
     struct buffer *buffer = pump->buffer;
@@ -118,15 +123,20 @@ static enum pump_result pump_read(struct pump *pump, struct buffer_pool *buffers
             stats_add(pump->bytes_in, got);
         }
     } while (result == STREAM_OK && buffer->end < BUFFER_BYTES && stream_has_pending(pump->from));
-    if (result == STREAM_OK)
-        *more = buffer->end == BUFFER_BYTES;
-    else if (result == STREAM_RETRY)
+    switch (result) {
+    case STREAM_OK:
+        /* Bytes in the TLS library's hands cannot be polled for: they must be fetched. */
+        *more = buffer->end == BUFFER_BYTES || stream_has_pending(pump->from);
+        return PUMP_OK;
+    case STREAM_RETRY:
         pump->read_wants = pump->from->wants;
-    else if (result == STREAM_EOF)
+        return PUMP_OK;
+    case STREAM_EOF:
         pump->from_ended = true;
-    else
+        return PUMP_OK;
+    default:
         return PUMP_FROM_BROKE;
-    return PUMP_OK;
+    }
 }
 
 /* Writes what is held; gives the buffer back when it is empty. */
@@ -173,23 +183,25 @@ static enum pump_result pump_end(struct pump *pump) {
     return PUMP_OK;
 }
 
-/* Moves what can be moved at once. With try_read, from is believed to be ready. */
-static enum pump_result pump_run(struct pump *pump, struct buffer_pool *buffers, bool try_read) {
+/* Moves what can be moved at once. With readable, from is believed to be ready. */
+static enum pump_result pump_run(struct pump *pump, struct buffer_pool *buffers, bool readable) {
     enum pump_result result = PUMP_OK;
 
-    for (int round = 0; round < ROUNDS_A_TURN && result == PUMP_OK; round++) {
-        bool more = false;
-
-        if (!pump->buffer && try_read && !pump->from_ended)
-            result = pump_read(pump, buffers, &more);
+    pump->unfinished = false;
+    for (int round = 0; round < ROUNDS_A_TURN; round++) {
+        if (pump->buffer) /* it waited to be written; meanwhile nothing announces what the TLS library holds */
+            readable = readable || stream_has_pending(pump->from);
+        else if (readable && !pump->from_ended)
+            result = pump_read(pump, buffers, &readable);
+        else
+            return PUMP_OK;
         if (result == PUMP_OK && pump->buffer)
             result = pump_write(pump, buffers);
-        /* Bytes in the TLS library's hands cannot be polled for: they are fetched now. */
-        try_read = more || stream_has_pending(pump->from);
-        if (pump->write_wants || !try_read)
-            break;
+        if (result != PUMP_OK || pump->write_wants)
+            return result;
     }
-    return result;
+    pump->unfinished = readable && !pump->from_ended;
+    return PUMP_OK;
 }
 
 static bool pump_must_end(const struct pump *pump) {

@@ -18,13 +18,14 @@
 
 struct master {
     const struct proxy_settings *settings;
-    struct address frontend; /* with the port that was given */
+    struct address frontend, stats_address; /* with the ports that were given */
     SSL_CTX *tls;
     struct stats stats;
     struct prefork pool;
     struct stats_server stats_server;
     int listener[PREFORK_WORKERS_MAX];
-    int stats_listener;
+    int stats_listener; /* -1: none */
+    bool has_pidfile;
 };
 
 static int run_worker(int index, struct ev_loop *loop, void *context) {
@@ -54,6 +55,21 @@ static void close_listeners(struct master *master) {
         unlink(master->frontend.sockaddr.local.sun_path);
 }
 
+/* What the statistics leave in the file system, and the pid file. */
+static void remove_files(const struct master *master) {
+    if (master->stats_listener >= 0 && address_is_local(&master->stats_address))
+        unlink(master->stats_address.sockaddr.local.sun_path);
+    if (master->has_pidfile)
+        unlink(master->settings->pidfile);
+}
+
+static void worker_ended(int index, int wait_status, void *context) {
+    (void)wait_status;
+    struct master *master = context;
+
+    stats_close_all(&master->stats, index);
+}
+
 static void signalled(int signal_number, void *context) {
     struct master *master = context;
 
@@ -67,11 +83,22 @@ static void signalled(int signal_number, void *context) {
     prefork_end(&master->pool, signal_number == SIGINT ? SIGKILL : signal_number);
 }
 
-static void listen_on(struct address *address, uint64_t backlog, int *fds, int count, const char *option) {
+static bool listen_on(struct address *address, uint64_t backlog, int *fds, int count, const char *option) {
     char text[ADDRESS_TEXT_MAX];
 
-    if (!address_listen(address, (int)backlog, fds, count))
-        fail(EXIT_USAGE, "--%s: %s: cannot listen: %s", option, address_format(address, text), strerror(errno));
+    if (address_listen(address, (int)backlog, fds, count))
+        return true;
+    log_error("--%s: %s: cannot listen: %s", option, address_format(address, text), strerror(errno));
+    return false;
+}
+
+static bool write_pidfile(const char *path) {
+    FILE *file = fopen(path, "w");
+
+    if (file && fprintf(file, "%d\n", (int)getpid()) > 0 && fclose(file) == 0)
+        return true;
+    log_error("--pidfile: %s: %s", path, strerror(errno));
+    return false;
 }
 
 static void announce(const char *what, const struct address *address) {
@@ -81,25 +108,34 @@ static void announce(const char *what, const struct address *address) {
     fflush(stdout);
 }
 
-static void write_pidfile(const char *path) {
-    FILE *file = fopen(path, "w");
+/* All or nothing: what one of them refuses leaves no file of another behind. */
+static bool open_all(struct master *master) {
+    const struct proxy_settings *settings = master->settings;
 
-    if (!file || fprintf(file, "%d\n", (int)getpid()) < 0 || fclose(file) != 0)
-        fail(EXIT_USAGE, "--pidfile: %s: %s", path, strerror(errno));
+    master->stats_address = settings->stats;
+    if (settings->has_stats && !listen_on(&master->stats_address, 16, &master->stats_listener, 1, "stats"))
+        return false;
+    if (listen_on(&master->frontend, settings->backlog, master->listener, master->pool.workers, "frontend")) {
+        master->has_pidfile = settings->pidfile && write_pidfile(settings->pidfile);
+        if (master->has_pidfile || !settings->pidfile)
+            return true;
+        close_listeners(master);
+    }
+    remove_files(master);
+    return false;
 }
 
 int master_run(const struct proxy_settings *settings) {
     static struct master master; /* static: its address goes into forked workers and callbacks */
     struct session_store *store = settings->session_cache ? session_store_new(settings->session_cache) : NULL;
-    struct address stats_address = settings->stats;
     const char *reason;
 
     master.settings = settings;
     master.frontend = settings->frontend;
+    master.stats_listener = -1;
     reason = tls_context_new(&master.tls, settings, store);
     if (reason)
         fail(EXIT_USAGE, "%s", reason);
-    master.stats_listener = -1;
     if (settings->test_only)
         return 0;
     master.pool = (struct prefork){
@@ -108,24 +144,19 @@ int master_run(const struct proxy_settings *settings) {
         .respawn = true,
         .run = run_worker,
         .signalled = signalled,
+        .ended = worker_ended,
         .context = &master,
     };
-    listen_on(&master.frontend, settings->backlog, master.listener, master.pool.workers, "frontend");
-    if (settings->has_stats)
-        listen_on(&stats_address, 16, &master.stats_listener, 1, "stats");
-    if (settings->pidfile)
-        write_pidfile(settings->pidfile);
+    if (!open_all(&master))
+        return EXIT_USAGE;
     stats_init(&master.stats, master.pool.workers);
     prefork_start(&master.pool, EV_DEFAULT);
     if (settings->has_stats) {
         stats_server_start(&master.stats_server, EV_DEFAULT, master.stats_listener, &master.stats);
-        announce("stats", &stats_address);
+        announce("stats", &master.stats_address);
     }
     announce("listening", &master.frontend);
     ev_run(EV_DEFAULT, 0);
-    if (settings->has_stats && address_is_local(&stats_address))
-        unlink(stats_address.sockaddr.local.sun_path);
-    if (settings->pidfile)
-        unlink(settings->pidfile);
+    remove_files(&master);
     return 0;
 }

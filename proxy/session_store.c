@@ -8,7 +8,8 @@
 #include <pthread.h>
 #include <string.h>
 
-#define NONE UINT32_MAX
+/* Slots are numbered from 1, so that memory fresh from the system (all zero) is an empty store. */
+#define NONE 0
 /* Below this, one shard: a small cache must hold as many sessions as it was given, however their IDs fall. */
 #define SESSIONS_TO_SHARD 4096
 #define SHARDS            16
@@ -27,9 +28,10 @@ struct shard {
     pthread_mutex_t lock;
     uint32_t slots, buckets; /* buckets: a power of two */
     uint32_t free, oldest, newest;
+    uint32_t touched; /* slots above this number were never used: a store takes memory as it fills */
     uint32_t count;
-    uint32_t *bucket; /* the same address in every worker: mapped before the fork */
-    struct slot *slot;
+    uint32_t *bucket;  /* the same address in every worker: mapped before the fork */
+    struct slot *slot; /* slot[0] is not used */
 } __attribute__((aligned(64)));
 
 struct session_store {
@@ -38,12 +40,9 @@ struct session_store {
 };
 
 static void shard_clear(struct shard *shard) {
-    memset(shard->bucket, 0xff, shard->buckets * sizeof *shard->bucket); /* NONE */
-    for (uint32_t i = 0; i < shard->slots; i++)
-        shard->slot[i].chain = i + 1 < shard->slots ? i + 1 : NONE;
-    shard->free = 0;
-    shard->oldest = shard->newest = NONE;
-    shard->count = 0;
+    memset(shard->bucket, 0, shard->buckets * sizeof *shard->bucket);
+    shard->free = shard->oldest = shard->newest = NONE;
+    shard->touched = shard->count = 0;
 }
 
 static void shard_init(struct shard *shard, uint32_t slots) {
@@ -59,8 +58,7 @@ static void shard_init(struct shard *shard, uint32_t slots) {
     while (shard->buckets < slots)
         shard->buckets *= 2;
     shard->bucket = shared_memory_new(shard->buckets * sizeof *shard->bucket);
-    shard->slot = shared_memory_new(slots * sizeof *shard->slot);
-    shard_clear(shard);
+    shard->slot = shared_memory_new((slots + (size_t)1) * sizeof *shard->slot);
 }
 
 struct session_store *session_store_new(uint64_t sessions) {
@@ -142,6 +140,19 @@ static void drop_oldest(struct shard *shard) {
     drop(shard, find(shard, hash_id(slot->id, slot->id_length), slot->id, slot->id_length));
 }
 
+/* A slot that is in no list: a free one, a new one, or that of the session that was used longest ago. */
+static uint32_t take_slot(struct shard *shard) {
+    uint32_t index;
+
+    if (shard->free == NONE && shard->touched < shard->slots)
+        return ++shard->touched;
+    if (shard->free == NONE)
+        drop_oldest(shard);
+    index = shard->free;
+    shard->free = shard->slot[index].chain;
+    return index;
+}
+
 bool session_store_put(struct session_store *store, const uint8_t *id, size_t id_length, const uint8_t *bytes,
                        size_t length, uint64_t expires_s) {
     uint32_t hash, index, *bucket, *link;
@@ -155,11 +166,8 @@ bool session_store_put(struct session_store *store, const uint8_t *id, size_t id
     link = find(shard, hash, id, id_length);
     if (*link != NONE)
         drop(shard, link);
-    if (shard->free == NONE)
-        drop_oldest(shard);
-    index = shard->free;
+    index = take_slot(shard);
     slot = &shard->slot[index];
-    shard->free = slot->chain;
     slot->id_length = (uint8_t)id_length;
     memcpy(slot->id, id, id_length);
     slot->length = (uint16_t)length;

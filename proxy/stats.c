@@ -18,6 +18,7 @@ static const struct {
 #undef X
 };
 #define COUNTER_COUNT (sizeof counters / sizeof *counters)
+#define ACCEPTED      (offsetof(struct worker_counters, connections_accepted) / sizeof(uint64_t))
 
 static const struct {
     const char *name;
@@ -47,6 +48,18 @@ static uint64_t read_closed(const struct worker_counters *worker, int reason) {
     return __atomic_load_n(&worker->closed[reason], __ATOMIC_RELAXED);
 }
 
+static uint64_t count_open(uint64_t accepted, const uint64_t *closed) {
+    for (int reason = 0; reason < CLOSE_REASON_COUNT; reason++)
+        accepted -= closed[reason];
+    return accepted;
+}
+
+void stats_close_all(struct stats *stats, int worker) {
+    struct worker_counters *counted = &stats->worker[worker];
+
+    stats_add(&counted->closed[CLOSE_worker_died], count_open(counted->connections_accepted, counted->closed));
+}
+
 /* Handshakes that did not come to their end, whatever the reason. */
 static uint64_t failed_handshakes(const uint64_t *closed) {
     return closed[CLOSE_handshake_failed] + closed[CLOSE_handshake_timeout];
@@ -54,15 +67,12 @@ static uint64_t failed_handshakes(const uint64_t *closed) {
 
 static json_t *counters_json(const uint64_t *values, const uint64_t *closed) {
     json_t *object = json_object(), *by_reason = json_object();
-    uint64_t all_closed = 0;
 
     for (size_t i = 0; i < COUNTER_COUNT; i++)
         json_object_set_new(object, counters[i].name, json_integer((json_int_t)values[i]));
-    for (int reason = 0; reason < CLOSE_REASON_COUNT; reason++) {
+    for (int reason = 0; reason < CLOSE_REASON_COUNT; reason++)
         json_object_set_new(by_reason, reasons[reason].name, json_integer((json_int_t)closed[reason]));
-        all_closed += closed[reason];
-    }
-    json_object_set_new(object, "connections_open", json_integer((json_int_t)(values[0] - all_closed)));
+    json_object_set_new(object, "connections_open", json_integer((json_int_t)count_open(values[ACCEPTED], closed)));
     json_object_set_new(object, "handshakes_failed", json_integer((json_int_t)failed_handshakes(closed)));
     json_object_set_new(object, "closed", by_reason);
     return object;

@@ -19,7 +19,8 @@
     X(client_error, "the client's side broke")                                                                         \
     X(backend_error, "the backend's side broke")                                                                       \
     X(idle_timeout, "nothing came for too long")                                                                       \
-    X(no_resources, "out of memory or descriptors")
+    X(no_resources, "out of memory or descriptors")                                                                    \
+    X(worker_died, "the worker that held it died")
 
 enum close_reason {
 #define X(name, text) CLOSE_##name,
@@ -57,6 +58,9 @@ struct stats {
 
 /* Counters for so many workers, all zero, in shared memory. */
 void stats_init(struct stats *stats, int workers);
+
+/* In the master, after a worker has died: the connections that it held are closed, and counted so. */
+void stats_close_all(struct stats *stats, int worker);
 
 /* Adds to a counter that this process alone writes and others read. */
 static inline void stats_add(uint64_t *counter, uint64_t amount) {

@@ -27,12 +27,14 @@ static int new_session(SSL *ssl, SSL_SESSION *session) {
     struct session_cache *cache = cache_of(SSL_get_SSL_CTX(ssl));
     unsigned char bytes[SESSION_BYTES_MAX], *end = bytes;
     unsigned int id_length;
-    const unsigned char *id = SSL_SESSION_get_id(session, &id_length);
-    int length = i2d_SSL_SESSION(session, NULL);
+    const unsigned char *id;
+    int length;
 
     /* TLS 1.3 calls this for each ticket too, though a stateless one holds all that there is to know. */
     if (cache->stateless_tickets && SSL_version(ssl) == TLS1_3_VERSION)
         return 0;
+    id = SSL_SESSION_get_id(session, &id_length);
+    length = i2d_SSL_SESSION(session, NULL);
     if (length <= 0 || length > SESSION_BYTES_MAX) {
         stats_add(&cache->counters->session_too_large, 1);
         return 0;

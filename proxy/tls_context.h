@@ -9,8 +9,8 @@
 #include <openssl/ssl.h>
 
 /*
- * Built in the master, so that all workers have the same ticket keys. store may be NULL: no session cache. NULL and *context
- * set, or one line that names the option or file and says why it is refused, valid until the next call.
+ * Built in the master, so that all workers have the same ticket keys. store may be NULL: no session cache. NULL and
+ * *context set, or one line that names the option or file and says why it is refused, valid until the next call.
  */
 const char *tls_context_new(SSL_CTX **context, const struct proxy_settings *settings, struct session_store *store);
 

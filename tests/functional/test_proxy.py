@@ -38,9 +38,11 @@ def ecdsa(certificates: Path) -> str:
 
 
 @contextlib.contextmanager
-def backend(serve: Callable[[socket.socket], None]) -> Iterator[str]:
+def backend(serve: Callable[[socket.socket], None], family: int = socket.AF_INET,
+            folder: Path = Path()) -> Iterator[str]:
     """A backend of the test's own: `serve` has each connection to itself, in a thread."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    place = ("127.0.0.1", 0) if family == socket.AF_INET else str(folder / "backend.sock")
+    listener = socket.create_server(place, family=family)  # type: ignore[arg-type]
 
     def one(connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
@@ -53,7 +55,7 @@ def backend(serve: Callable[[socket.socket], None]) -> Iterator[str]:
 
     threading.Thread(target=accept, daemon=True).start()
     try:
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        yield f"127.0.0.1:{listener.getsockname()[1]}" if family == socket.AF_INET else str(place)
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
@@ -174,6 +176,54 @@ def test_random_chunks_both_ways_arrive_in_order(version: ssl.TLSVersion, ecdsa:
                 while piece := tls.recv(65536):
                     back += piece
         assert back == data
+
+
+def send_until_blocked(tls: ssl.SSLSocket, data: bytes) -> int:
+    """How much left before nobody took any more for a second: by then everything on the way is full."""
+    at = 0
+    while at < len(data) and select.select([], [tls], [], 1)[1]:
+        with contextlib.suppress(ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            at += tls.send(data[at:at + 100000])
+    return at
+
+
+@pytest.mark.parametrize("transport", [socket.AF_INET, socket.AF_UNIX])
+def test_nothing_is_lost_where_both_sides_stall_and_go_on(transport: int, ecdsa: str, tmp_path: Path) -> None:
+    """Each direction is filled until it blocks, so that every write on the way has had to wait, then emptied."""
+    upward, downward = (random.Random(seed).randbytes(24 * MIB) for seed in (1, 2))
+    go_on, heard, blocked = threading.Event(), bytearray(), threading.Event()
+
+    def stall_then_listen_then_speak(connection: socket.socket) -> None:
+        go_on.wait(120)
+        while len(heard) < len(upward) and (piece := connection.recv(50000)):
+            heard.extend(piece)
+        connection.settimeout(1)
+        at = 0
+        while at < len(downward):
+            try:
+                at += connection.send(downward[at:at + 100000])
+            except TimeoutError:
+                blocked.set()
+        blocked.set()
+
+    with backend(stall_then_listen_then_speak, transport, tmp_path) as to, proxy(to, ecdsa) as server, \
+            connected(server) as tls:
+        tls.setblocking(False)
+        at = send_until_blocked(tls, upward)
+        assert at < len(upward), "the backend took it all: nothing had to wait"
+        go_on.set()
+        while at < len(upward):
+            assert select.select([], [tls], [], 60)[1]
+            with contextlib.suppress(ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                at += tls.send(upward[at:at + 100000])
+        assert blocked.wait(120)
+        tls.settimeout(60)
+        back = bytearray()
+        while len(back) < len(downward):
+            piece = tls.recv(65536)
+            assert piece, f"ended after {len(back)} bytes"
+            back.extend(piece)
+        assert bytes(back) == downward and bytes(heard) == upward
 
 
 def test_a_client_that_ends_its_sending_still_gets_the_answer(ecdsa: str) -> None:
@@ -457,6 +507,8 @@ def test_a_worker_that_is_killed_is_replaced_while_the_others_serve(ecdsa: str) 
                     tls.sendall(b"x")
                     alive += tls.recv(1) == b"x"
             assert alive == before[1]
+        eventually(lambda: counters(server)["connections_open"] == 0, "no connection is left open")
+        assert counters(server)["closed"]["worker_died"] == before[0]
         for _ in range(20):
             with connected(server) as tls:
                 tls.sendall(b"x")
@@ -488,6 +540,17 @@ def test_port_in_use_is_refused_whatever_the_number_of_workers(ecdsa: str) -> No
             assert second.stderr == f"proxy: --frontend: {server.address}: cannot listen: Address already in use\n"
         live = run("proxy", "-f", "127.0.0.1:0", "-b", to, "--stats", server.announced["stats"], ecdsa)
         assert live.returncode == 2 and "--stats" in live.stderr
+
+
+def test_a_refused_start_leaves_no_file_behind(ecdsa: str, tmp_path: Path) -> None:
+    front, stats, pid = (str(tmp_path / name) for name in ("front.sock", "stats.sock", "proxy.pid"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        used = f"127.0.0.1:{taken.getsockname()[1]}"
+        for options in (["-f", front, "--stats", used], ["-f", used, "--stats", stats],
+                        ["-f", front, "--stats", stats, "--pidfile", "/no/such/folder/proxy.pid"]):
+            refused = run("proxy", "-b", used, "--pidfile", pid, *options, ecdsa)
+            assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+            assert list(tmp_path.iterdir()) == []
 
 
 def mismatched(folder: Path) -> str:
@@ -572,6 +635,12 @@ def test_statistics_speak_http_and_prometheus(ecdsa: str) -> None:
             assert line.startswith("# ") or len(line.split(" ")) == 2
         counted = counters(server)
         assert counted["connections_accepted"] == counted["connections_open"] + sum(counted["closed"].values())
+
+
+@pytest.mark.parametrize("name", ["proxy", "echo-backend", "loadgen", "tls-floor"])
+def test_help_that_cannot_be_printed_is_an_error(name: str) -> None:
+    with open("/dev/full", "w") as full:
+        assert subprocess.run([program(name), "--help"], stdout=full, check=False).returncode == 1
 
 
 def test_help_and_version_are_printed_on_request() -> None:

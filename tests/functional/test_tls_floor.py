@@ -44,6 +44,12 @@ def test_what_is_asked_is_what_is_measured(certificates, version, cipher, group,
     assert result["ops"] > 0 and result["cpu_us_per_op"] > 0
 
 
+def test_only_the_servers_side_is_timed(certificates):
+    """With ECDSA the client has the dearer part of a full handshake: a floor with it would more than double."""
+    done = run("tls-floor", *arguments(certificates["ecdsa:P-256"], "full"), "--tls-version", "TLSv1.3", "--json", "-")
+    assert 0.1 < json.loads(done.stdout)["server_share"] < 0.6
+
+
 @pytest.mark.parametrize("kind", ["id", "ticket", "any"])
 def test_both_kinds_of_resumption(certificates, kind):
     done = run("tls-floor", *arguments(certificates["rsa:2048"], "resumed"), "--tls-version", "TLSv1.2",
