@@ -1,21 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 #include "client.h"
 
+#include "client_steps.h"
 #include "log.h"
 
-#include <errno.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#define LINGER_NS      NS_PER_S
 #define BACKOFF_MIN_NS (10 * NS_PER_MS)
 #define BACKOFF_MAX_NS NS_PER_S
 
-/* Each state has a step; it returns true if the next state can be worked on at once, false if an event must come. */
-static bool step(struct client *client);
-
-/* ---- Watchers and the end of a connection ---- */
+/* ---- Watchers, lists and the end of a connection ---- */
 
 static int wanted_events(const struct client *client) {
     const struct engine *engine = client->worker->engine;
@@ -28,10 +23,13 @@ static int wanted_events(const struct client *client) {
         return engine->wants(client->connection);
     case CLIENT_SENDING:
         return EV_READ | EV_WRITE;
+    case CLIENT_READY:
     case CLIENT_RECEIVING:
     case CLIENT_LINGERING:
         return client->read_wants;
+    case CLIENT_UNBORN:
     case CLIENT_IDLE:
+    case CLIENT_WAITING:
     case CLIENT_BACKING_OFF:
     case CLIENT_DONE:
         break;
@@ -39,10 +37,25 @@ static int wanted_events(const struct client *client) {
     return 0;
 }
 
-/* The only place that starts the watcher. */
+static struct client_list *wanted_list(const struct client *client) {
+    switch (client->state) {
+    case CLIENT_UNBORN:
+    case CLIENT_DONE:
+        return NULL;
+    case CLIENT_WAITING:
+    case CLIENT_READY:
+        return &client->worker->waiting;
+    default:
+        return &client->worker->busy;
+    }
+}
+
+/* The only place that starts the watcher, and that moves the slot between its worker's lists. */
 static void watch(struct client *client) {
     int events = client->fd >= 0 ? wanted_events(client) : 0;
 
+    if (client->list != wanted_list(client))
+        worker_list(client, wanted_list(client));
     if (ev_is_active(&client->io) && client->io.fd == client->fd &&
         (client->io.events & (EV_READ | EV_WRITE)) == events)
         return;
@@ -51,6 +64,191 @@ static void watch(struct client *client) {
         return;
     ev_io_set(&client->io, client->fd, events);
     ev_io_start(client->worker->loop, &client->io);
+}
+
+static void end_arrival(struct client *client, bool done) {
+    struct worker *worker = client->worker;
+    struct arrival_counts *arrivals = &worker->tally->arrivals;
+
+    if (!client->has_arrival)
+        return;
+    client->has_arrival = false;
+    if (!client->arrival_measured)
+        return;
+    if (done)
+        arrivals->done++;
+    else
+        arrivals->failed++;
+    if (worker->phase == PHASE_MEASURED)
+        arrivals->ended_in_time++;
+}
+
+bool client_finish(struct client *client, enum load_error error, uint64_t now_ns) {
+    struct worker *worker = client->worker;
+
+    ev_io_stop(worker->loop, &client->io);
+    if (client->engine_open)
+        worker->engine->close(client->connection);
+    else if (client->fd >= 0)
+        close(client->fd);
+    if (client->established)
+        worker->tally->open_now--;
+    client->established = false;
+    client->engine_open = false;
+    client->fd = -1;
+    client->state = CLIENT_IDLE;
+    if (error == LOAD_NO_ERROR)
+        return true;
+    end_arrival(client, false);
+    worker->counters->errors[error]++;
+    worker->last_done_ns = now_ns;
+    client->state = CLIENT_BACKING_OFF;
+    client->deadline_ns = now_ns + (BACKOFF_MIN_NS << client->failures);
+    if (BACKOFF_MIN_NS << (client->failures + 1) <= BACKOFF_MAX_NS)
+        client->failures++;
+    return true;
+}
+
+bool client_finish_for(struct client *client, enum stream_result result, uint64_t now_ns) {
+    if (result == STREAM_EOF)
+        return client_finish(client, LOAD_UNEXPECTED_EOF, now_ns);
+    return client_finish(client, client->worker->engine->why(client->connection), now_ns);
+}
+
+void client_set_deadline(struct client *client, uint64_t now_ns) {
+    client->deadline_ns = now_ns + client->worker->plan->timeout_ns;
+}
+
+/* ---- What there is to do ---- */
+
+enum pacing_answer client_take(struct client *client, uint64_t now_ns) {
+    struct worker *worker = client->worker;
+    struct arrival arrival;
+    enum pacing_answer answer;
+
+    /* Who waits longest comes first, so that connections are used in turn. */
+    if (!worker->waking && !TAILQ_EMPTY(&worker->waiting) &&
+        !pacing_is_exhausted(&worker->pacing, worker->phase, now_ns))
+        return PACING_LATER;
+    answer = pacing_take(&worker->pacing, worker->phase, now_ns, &arrival);
+    if (answer != PACING_NOW || worker->plan->pacing.arrivals == ARRIVALS_NONE)
+        return answer;
+    client->has_arrival = true;
+    client->arrival_measured = arrival.measured;
+    client->due_ns = arrival.due_ns;
+    client->taken_ns = now_ns;
+    client_count_latency(client, LATENCY_START_DELAY, client->due_ns, now_ns);
+    return PACING_NOW;
+}
+
+void client_count_latency(struct client *client, enum latency latency, uint64_t from_ns, uint64_t now_ns) {
+    struct worker *worker = client->worker;
+
+    if (client->has_arrival ? client->arrival_measured : worker->phase == PHASE_MEASURED)
+        latency_histogram_record(&worker->tally->latency[latency], now_ns - from_ns);
+}
+
+void client_count_done(struct client *client, enum latency whole, uint64_t now_ns) {
+    worker_count_op(client->worker, now_ns);
+    if (client->worker->plan->pacing.arrivals != ARRIVALS_NONE)
+        client_count_latency(client, LATENCY_SERVICE, client->taken_ns, now_ns);
+    if (whole == LATENCY_TRANSACTION || client->has_arrival)
+        client_count_latency(client, whole, client->due_ns, now_ns);
+    end_arrival(client, true);
+}
+
+static bool step_idle(struct client *client) {
+    struct worker *worker = client->worker;
+    uint64_t now_ns = worker_now(worker);
+    enum pacing_answer answer;
+
+    if (worker->plan->opens_ahead)
+        answer = pacing_is_exhausted(&worker->pacing, worker->phase, now_ns) ? PACING_NEVER : PACING_NOW;
+    else
+        answer = client_take(client, now_ns);
+    switch (answer) {
+    case PACING_NOW:
+        return client_open(client, now_ns);
+    case PACING_LATER:
+        client->state = CLIENT_WAITING;
+        return false;
+    case PACING_NEVER:
+        break;
+    }
+    client->state = CLIENT_DONE;
+    worker_client_done(worker);
+    return false;
+}
+
+bool client_go_on(struct client *client, uint64_t now_ns) {
+    switch (client_take(client, now_ns)) {
+    case PACING_NOW:
+        return client_begin_request(client, now_ns);
+    case PACING_LATER:
+        client->state = CLIENT_READY;
+        return true; /* what came along with the response, such as its end, may be in the engine already */
+    case PACING_NEVER:
+        break;
+    }
+    return client_begin_end(client, now_ns);
+}
+
+/*
+ * Something came while there was nothing to do: TLS 1.3 tickets, or the end of the connection. A target may end one
+ * that has served its turn and rests, unless it is to be held.
+ */
+static bool step_ready(struct client *client) {
+    struct worker *worker = client->worker;
+    size_t got;
+    enum stream_result result = worker->engine->read(client->connection, worker->bytes, sizeof worker->bytes, &got);
+
+    switch (result) {
+    case STREAM_RETRY:
+        client->read_wants = worker->engine->wants(client->connection);
+        return false;
+    case STREAM_OK:
+        return client_finish(client, LOAD_PAYLOAD_MISMATCH, worker_now(worker)); /* nobody asked */
+    case STREAM_EOF:
+        if (client->requests > 0 && !worker->plan->hold)
+            return client_finish(client, LOAD_NO_ERROR, worker_now(worker));
+        break;
+    case STREAM_ERROR:
+        break;
+    }
+    return client_finish_for(client, result, worker_now(worker));
+}
+
+static bool step(struct client *client) {
+    switch (client->state) {
+    case CLIENT_IDLE:
+    case CLIENT_WAITING:
+        return step_idle(client);
+    case CLIENT_CONNECTING:
+        return client_step_connecting(client);
+    case CLIENT_HANDSHAKING:
+        return client_step_handshaking(client);
+    case CLIENT_READY:
+        return step_ready(client);
+    case CLIENT_SENDING:
+        return client_step_sending(client);
+    case CLIENT_RECEIVING:
+        return client_step_receiving(client);
+    case CLIENT_ENDING:
+        return client_step_ending(client);
+    case CLIENT_LINGERING:
+        return client_step_lingering(client);
+    case CLIENT_BACKING_OFF:
+        /* A slot whose next connection would not be allowed anyway has nothing to wait for. */
+        if (pacing_is_exhausted(&client->worker->pacing, client->worker->phase, worker_now(client->worker))) {
+            client->state = CLIENT_IDLE;
+            return true;
+        }
+        return false;
+    case CLIENT_UNBORN:
+    case CLIENT_DONE:
+        break;
+    }
+    return false;
 }
 
 static void run(struct client *client) {
@@ -62,416 +260,6 @@ static void run(struct client *client) {
 static void on_event(struct ev_loop *loop, ev_io *io, int events) {
     (void)loop, (void)events;
     run((struct client *)io);
-}
-
-/*
- * The one end of every connection, and of every attempt at one: here it is counted, once, if it went wrong. Always
- * true: the slot goes on.
- */
-static bool finish(struct client *client, enum load_error error, uint64_t now_ns) {
-    struct worker *worker = client->worker;
-
-    ev_io_stop(worker->loop, &client->io);
-    if (client->engine_open)
-        worker->engine->close(client->connection);
-    else if (client->fd >= 0)
-        close(client->fd);
-    client->engine_open = false;
-    client->fd = -1;
-    client->state = CLIENT_IDLE;
-    if (error == LOAD_NO_ERROR)
-        return true;
-    worker->counters->errors[error]++;
-    worker->last_done_ns = now_ns;
-    client->state = CLIENT_BACKING_OFF;
-    client->deadline_ns = now_ns + (BACKOFF_MIN_NS << client->failures);
-    if (BACKOFF_MIN_NS << (client->failures + 1) <= BACKOFF_MAX_NS)
-        client->failures++;
-    return true;
-}
-
-static bool finish_for(struct client *client, enum stream_result result, uint64_t now_ns) {
-    if (result == STREAM_EOF)
-        return finish(client, LOAD_UNEXPECTED_EOF, now_ns);
-    return finish(client, client->worker->engine->why(client->connection), now_ns);
-}
-
-static void set_deadline(struct client *client, uint64_t now_ns) {
-    client->deadline_ns = now_ns + client->worker->plan->timeout_ns;
-}
-
-/* ---- Connect ---- */
-
-static bool refused(struct client *client, int error_number, uint64_t now_ns) {
-    enum load_error error = load_error_of_connect(error_number);
-    struct worker *worker = client->worker;
-
-    /* A UNIX socket whose queue is full says EAGAIN: somebody listens there. */
-    if (error == LOAD_CONNECT_REFUSED && error_number != EAGAIN && !worker->start->reached[client->target])
-        worker_no_target(worker, client->target, error_number);
-    return finish(client, error, now_ns);
-}
-
-/*
- * On loopback a connection is there, or refused, when connect() returns, though it says EINPROGRESS: asking again saves
- * an event. 0: connected, EALREADY: not yet, else why not.
- */
-static int ask_again(const struct client *client) {
-    const struct address *address = &client->worker->plan->target[client->target].address;
-
-    return connect(client->fd, &address->sockaddr.any, address->length) == 0 || errno == EISCONN ? 0 : errno;
-}
-
-static bool connected(struct client *client, uint64_t now_ns) {
-    struct worker *worker = client->worker;
-    const struct plan *plan = worker->plan;
-    const struct target *target = &plan->target[client->target];
-    const char *server_name = plan->server_name ? plan->server_name : target->host_is_name ? target->host : NULL;
-    int fd = client->fd;
-
-    worker->start->reached[client->target] = true;
-    worker->counters->connections_opened++;
-    worker_count_latency(worker, LATENCY_CONNECT, now_ns - client->connect_ns);
-    client->connected_ns = now_ns;
-    client->requests = 0;
-    client->read_wants = EV_READ;
-    client->state = CLIENT_HANDSHAKING;
-    set_deadline(client, now_ns);
-    if (!worker->engine->open(worker->engine, client->connection, fd, server_name,
-                              session_slot_offer(&client->sessions), client)) {
-        client->fd = -1;
-        return finish(client, LOAD_FD_UNAVAILABLE, now_ns);
-    }
-    client->engine_open = true;
-    session_slot_used(&client->sessions);
-    return true;
-}
-
-static bool step_idle(struct client *client) {
-    struct worker *worker = client->worker;
-    const struct plan *plan = worker->plan;
-    uint64_t now_ns = worker_now(worker);
-    int error;
-
-    if (!pacing_begin(&worker->pacing, worker->phase)) {
-        client->state = CLIENT_DONE;
-        worker_client_done(worker);
-        return false;
-    }
-    client->target = (int)(((uint64_t)client->index + client->attempts++) % (uint64_t)plan->targets);
-    client->connect_ns = now_ns;
-    client->state = CLIENT_CONNECTING;
-    set_deadline(client, now_ns);
-    client->fd = address_connect(&plan->target[client->target].address);
-    if (client->fd < 0)
-        return refused(client, errno, now_ns);
-    error = ask_again(client);
-    if (error == EALREADY)
-        return false;
-    now_ns = worker_now(worker);
-    return error ? refused(client, error, now_ns) : connected(client, now_ns);
-}
-
-static bool step_connecting(struct client *client) {
-    uint64_t now_ns = worker_now(client->worker);
-    int error = 0;
-    socklen_t length = sizeof error;
-
-    if (getsockopt(client->fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0)
-        error = errno;
-    return error ? refused(client, error, now_ns) : connected(client, now_ns);
-}
-
-/* ---- Transactions ---- */
-
-static bool begin_request(struct client *client, uint64_t now_ns) {
-    client->request_ns = now_ns;
-    client->sent_bytes = 0;
-    client->body_bytes = 0;
-    client->answered = false;
-    if (client->worker->plan->method == METHOD_HEAD)
-        http_framing_expect_no_body(&client->framing);
-    client->state = CLIENT_SENDING;
-    set_deadline(client, now_ns);
-    return true;
-}
-
-static bool begin_end(struct client *client, uint64_t now_ns) {
-    client->state = CLIENT_ENDING;
-    set_deadline(client, now_ns);
-    return true;
-}
-
-static void count_handshake(struct client *client, uint64_t now_ns) {
-    struct worker *worker = client->worker;
-    struct counters *counters = worker->counters;
-    struct engine_facts facts;
-
-    worker->engine->facts(client->connection, &facts);
-    if (facts.resumed)
-        counters->handshakes_resumed++;
-    else
-        counters->handshakes_full++;
-    if (facts.offered)
-        counters->resume_offered++;
-    if (facts.offered && !facts.resumed)
-        counters->resume_refused++;
-    worker_count_latency(worker, facts.resumed ? LATENCY_HANDSHAKE_RESUMED : LATENCY_HANDSHAKE_FULL,
-                         now_ns - client->connected_ns);
-    tally_negotiated(worker->tally, &facts);
-    session_slot_completed(&client->sessions);
-}
-
-static bool step_handshaking(struct client *client) {
-    struct worker *worker = client->worker;
-    enum stream_result result = worker->engine->handshake(client->connection);
-    uint64_t now_ns;
-
-    if (result == STREAM_RETRY)
-        return false;
-    now_ns = worker_now(worker);
-    if (result != STREAM_OK)
-        return finish_for(client, result, now_ns);
-    if (worker->plan->target[client->target].tls)
-        count_handshake(client, now_ns);
-    client->failures = 0;
-    if (worker->plan->requests_per_connection == 0) {
-        worker_count_op(worker, now_ns);
-        return begin_end(client, now_ns);
-    }
-    http_framing_init_response(&client->framing);
-    return begin_request(client, now_ns);
-}
-
-/* The response is complete. at_end: and nothing can follow it, the target has closed its side. */
-static bool response_done(struct client *client, bool at_end, uint64_t now_ns) {
-    struct worker *worker = client->worker;
-    const struct plan *plan = worker->plan;
-
-    if (client->framing.status >= 400)
-        return finish(client, LOAD_HTTP_STATUS, now_ns);
-    if (client->state == CLIENT_SENDING)
-        return finish(client, LOAD_PAYLOAD_MISMATCH, now_ns); /* it cannot be the answer to what is not yet asked */
-    if (plan->check_body && client->body_bytes != plan->request[client->target].body_bytes)
-        return finish(client, LOAD_PAYLOAD_MISMATCH, now_ns);
-    worker->counters->transactions++;
-    worker_count_op(worker, now_ns);
-    worker_count_latency(worker, LATENCY_TRANSACTION, now_ns - client->request_ns);
-    if (worker->phase == PHASE_MEASURED)
-        tally_body(worker->tally, client->body_bytes);
-    client->requests++;
-    if (at_end)
-        return finish(client, LOAD_NO_ERROR, now_ns);
-    if (!client->framing.keep_alive || client->requests >= plan->requests_per_connection ||
-        !pacing_begin(&worker->pacing, worker->phase))
-        return begin_end(client, now_ns);
-    return begin_request(client, now_ns);
-}
-
-/* length bytes of the response lie in the worker's buffer. True if they changed the state. */
-static bool take_bytes(struct client *client, size_t length, uint64_t now_ns) {
-    struct worker *worker = client->worker;
-    struct http_framing *framing = &client->framing;
-    const char *bytes = worker->bytes;
-
-    worker->counters->bytes_received += length;
-    if (!client->answered) {
-        client->answered = true;
-        worker_count_latency(worker, LATENCY_TTFB, now_ns - client->request_ns);
-    }
-    while (length > 0) {
-        size_t used = http_framing_feed(framing, bytes, length);
-        bytes += used;
-        length -= used;
-        switch (framing->event) {
-        case HTTP_MORE:
-        case HTTP_HEADERS:
-            break;
-        case HTTP_BODY:
-            if (worker->plan->check_body && framing->status < 400 &&
-                (client->body_bytes + framing->body_bytes > worker->plan->request[client->target].body_bytes ||
-                 !request_body_matches(client->body_bytes, framing->body, framing->body_bytes)))
-                return finish(client, LOAD_PAYLOAD_MISMATCH, now_ns);
-            client->body_bytes += framing->body_bytes;
-            break;
-        case HTTP_DONE:
-            if (framing->status < 200)
-                break; /* 100 Continue and its like: the response is still to come */
-            if (length > 0)
-                return finish(client, LOAD_PAYLOAD_MISMATCH, now_ns); /* an answer that nobody asked for */
-            return response_done(client, false, now_ns);
-        case HTTP_BAD:
-            return finish(client, LOAD_PAYLOAD_MISMATCH, now_ns);
-        }
-    }
-    return false;
-}
-
-/*
- * Reads until the response is complete or there is no more for now. As the last read of a response completes it, none
- * is wasted on finding out that there is nothing more.
- *
- * The end of the stream before the response is complete is unexpected_eof, also on a kept-alive connection before the
- * first byte: a target that wants to close says so in the response before ("Connection: close", which is no error). A
- * request that was sent and not answered is lost, whatever the target's reason.
- */
-static bool receive(struct client *client) {
-    struct worker *worker = client->worker;
-
-    for (;;) {
-        size_t got;
-        enum stream_result result = worker->engine->read(client->connection, worker->bytes, sizeof worker->bytes, &got);
-        if (result == STREAM_RETRY) {
-            client->read_wants = worker->engine->wants(client->connection);
-            return false;
-        }
-        uint64_t now_ns = worker_now(worker);
-        if (result == STREAM_EOF && client->answered) {
-            http_framing_feed(&client->framing, NULL, 0);
-            if (client->framing.event == HTTP_DONE)
-                return response_done(client, true, now_ns);
-        }
-        if (result != STREAM_OK)
-            return finish_for(client, result, now_ns);
-        set_deadline(client, now_ns);
-        if (take_bytes(client, got, now_ns))
-            return true;
-    }
-}
-
-/*
- * A write failed with this error. The target may have said why before it closed: an alert that is still to be read
- * tells more.
- */
-static enum load_error last_words(struct client *client, enum load_error error) {
-    struct worker *worker = client->worker;
-    enum stream_result result;
-    size_t got;
-
-    do
-        result = worker->engine->read(client->connection, worker->bytes, sizeof worker->bytes, &got);
-    while (result == STREAM_OK);
-    if (result == STREAM_ERROR && worker->engine->why(client->connection) == LOAD_TLS_ALERT)
-        return LOAD_TLS_ALERT;
-    return error;
-}
-
-static bool step_sending(struct client *client) {
-    struct worker *worker = client->worker;
-    const struct request *request = &worker->plan->request[client->target];
-
-    while (client->sent_bytes < request->total_bytes) {
-        size_t put, length;
-        const char *bytes = request_piece(request, client->sent_bytes, &length);
-        enum stream_result result = worker->engine->write(client->connection, bytes, length, &put);
-        if (result == STREAM_RETRY)
-            return receive(client); /* an echo must be taken while the rest goes out, or both sides wait for ever */
-        if (result != STREAM_OK) {
-            enum load_error error = worker->engine->why(client->connection);
-            return finish(client, last_words(client, error), worker_now(worker));
-        }
-        client->sent_bytes += put;
-        worker->counters->bytes_sent += put;
-        if (client->sent_bytes < request->total_bytes)
-            set_deadline(client, worker_now(worker));
-    }
-    client->state = CLIENT_RECEIVING;
-    client->read_wants = EV_READ;
-    return false; /* nobody answers that fast: reading now would be in vain */
-}
-
-/* ---- The end ---- */
-
-static bool begin_linger(struct client *client) {
-    client->state = CLIENT_LINGERING;
-    client->read_wants = EV_READ;
-    client->deadline_ns = worker_now(client->worker) + LINGER_NS;
-    return false;
-}
-
-/*
- * The work is done and counted: whatever the target does from here on is no error of it. After close_notify and FIN we
- * wait for the target's: closing at once would answer what it still has to send (TLS 1.3 tickets, its own close_notify)
- * with RST, and a server that meets RST in the middle of sending its tickets counts a failed handshake.
- */
-static bool step_ending(struct client *client) {
-    struct worker *worker = client->worker;
-
-    switch (worker->plan->close_how) {
-    case CLOSE_RST: {
-        const struct linger linger = {.l_onoff = 1, .l_linger = 0};
-        setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
-        return finish(client, LOAD_NO_ERROR, worker_now(worker));
-    }
-    case CLOSE_FIN:
-        if (shutdown(client->fd, SHUT_WR) != 0)
-            return finish(client, LOAD_NO_ERROR, worker_now(worker));
-        break;
-    case CLOSE_NOTIFY: {
-        enum stream_result result = worker->engine->end(client->connection);
-        if (result == STREAM_RETRY)
-            return false;
-        if (result != STREAM_OK) {
-            bool unsure = worker->plan->requests_per_connection == 0; /* as in step_lingering */
-            enum load_error error = unsure ? last_words(client, LOAD_NO_ERROR) : LOAD_NO_ERROR;
-            return finish(client, error, worker_now(worker));
-        }
-        break;
-    }
-    }
-    return begin_linger(client);
-}
-
-static bool step_lingering(struct client *client) {
-    struct worker *worker = client->worker;
-    enum load_error error = LOAD_NO_ERROR;
-
-    for (;;) {
-        size_t got;
-        enum stream_result result = worker->engine->read(client->connection, worker->bytes, sizeof worker->bytes, &got);
-        if (result == STREAM_OK)
-            continue;
-        if (result == STREAM_RETRY) {
-            client->read_wants = worker->engine->wants(client->connection);
-            return false;
-        }
-        /* A TLS 1.3 server refuses a handshake (our Finished) only after we hold it for done. */
-        if (result == STREAM_ERROR && worker->plan->requests_per_connection == 0) {
-            error = worker->engine->why(client->connection);
-            if (error != LOAD_TLS_ALERT && error != LOAD_TLS_PROTOCOL)
-                error = LOAD_NO_ERROR;
-        }
-        return finish(client, error, worker_now(worker));
-    }
-}
-
-static bool step(struct client *client) {
-    switch (client->state) {
-    case CLIENT_IDLE:
-        return step_idle(client);
-    case CLIENT_CONNECTING:
-        return step_connecting(client);
-    case CLIENT_HANDSHAKING:
-        return step_handshaking(client);
-    case CLIENT_SENDING:
-        return step_sending(client);
-    case CLIENT_RECEIVING:
-        return receive(client);
-    case CLIENT_ENDING:
-        return step_ending(client);
-    case CLIENT_LINGERING:
-        return step_lingering(client);
-    case CLIENT_BACKING_OFF:
-        /* A slot whose next connection would not be allowed anyway has nothing to wait for. */
-        if (pacing_is_exhausted(&client->worker->pacing, client->worker->phase)) {
-            client->state = CLIENT_IDLE;
-            return true;
-        }
-        return false;
-    case CLIENT_DONE:
-        return false;
-    }
-    return false;
 }
 
 /* ---- Deadlines ---- */
@@ -503,7 +291,7 @@ void client_check_deadline(struct client *client, uint64_t now_ns, bool give_up)
     default:
         error = LOAD_NO_ERROR;
     }
-    finish(client, error, now_ns);
+    client_finish(client, error, now_ns);
     run(client);
 }
 
@@ -523,6 +311,13 @@ void client_init(struct client *client, struct worker *worker, int index) {
 }
 
 void client_begin(struct client *client) {
+    client->state = CLIENT_IDLE;
+    run(client);
+}
+
+void client_wake(struct client *client) {
+    if (client->state == CLIENT_READY)
+        client_go_on(client, worker_now(client->worker));
     run(client);
 }
 

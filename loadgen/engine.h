@@ -18,6 +18,9 @@
 
 enum resume_with { RESUME_WITH_ANY, RESUME_WITH_ID, RESUME_WITH_TICKET };
 
+/* The light engine's: what it sends as its public share of a key exchange (see light/group.h). */
+enum key_share_kind { KEY_SHARE_BASE, KEY_SHARE_REUSE, KEY_SHARE_FRESH };
+
 struct engine_config {
     int tls_version;     /* the only one to speak; 0: what the library offers */
     const char *cipher;  /* a TLS 1.3 suite, or a list for the older versions; NULL: the library's */
@@ -26,6 +29,8 @@ struct engine_config {
     const char *alpn;    /* comma-separated; NULL: none is offered */
     bool resume;         /* sessions are wanted; if not, none is asked for or kept */
     enum resume_with resume_with;
+    enum key_share_kind key_share;
+    bool flush_handshake; /* hold back no part of a handshake: neither write nor end may follow */
     bool verify_peer;
     const char *ca_file; /* NULL: the library's default */
     /* A new session for the slot that owns the connection; it is the callee's to free with session_free. */
@@ -46,6 +51,7 @@ struct engine_facts {
 
 struct engine {
     const char *name;
+    const char *note;        /* what one must know about its connections, for the result; NULL: nothing */
     size_t connection_bytes; /* the caller provides zeroed, aligned memory of this size, to be used again and again */
 
     /*
@@ -55,7 +61,7 @@ struct engine {
     bool (*open)(struct engine *engine, void *connection, int fd, const char *server_name, void *session, void *owner);
     /*
      * One step of the handshake. After STREAM_OK, the last bytes of the handshake may still be held back, to go out
-     * together with what the next write or end sends: one of them must follow.
+     * together with what the next write or end sends: one of them must follow, unless flush_handshake is set.
      */
     enum stream_result (*handshake)(void *connection);
     enum stream_result (*read)(void *connection, char *bytes, size_t size, size_t *got);
@@ -80,6 +86,9 @@ struct engine {
  * the next call.
  */
 const char *engine_openssl_new(struct engine **engine, const struct engine_config *config);
+
+/* The same; the reason may also be that it does not speak what is asked: engine_openssl_new may. */
+const char *engine_light_new(struct engine **engine, const struct engine_config *config);
 
 /* No TLS at all, for http:// targets. Its handshake is always done. */
 struct engine *engine_plain_new(void);

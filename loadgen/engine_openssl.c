@@ -4,6 +4,7 @@
  * one new SSL a connection (SSL_clear would keep the session and the version of the connection before).
  */
 #include "engine.h"
+#include "flight_bio.h"
 #include "tls_credentials.h"
 
 #include <ctype.h>
@@ -71,7 +72,8 @@ static bool openssl_open(struct engine *engine, void *memory, int fd, const char
         return false;
     SSL *ssl = connection->stream.ssl;
     SSL_set_app_data(ssl, connection);
-    bool good = !server_name || SSL_set_tlsext_host_name(ssl, server_name) == 1;
+    bool good = self->config.flush_handshake || flight_bio_attach(ssl, fd);
+    good = good && (!server_name || SSL_set_tlsext_host_name(ssl, server_name) == 1);
     if (good && self->config.verify_peer && server_name)
         good = SSL_set1_host(ssl, server_name) == 1;
     if (good && session) {

@@ -26,6 +26,7 @@ struct master {
     struct progress progress;
     struct ev_loop *loop;
     ev_timer second, late;
+    uint64_t second_ns; /* when the second that goes on ends */
     bool interrupted;
     char lost[96]; /* what befell a worker; empty: nothing */
 };
@@ -36,7 +37,8 @@ static void set_window(struct load *load) {
     uint64_t now_ns = monotonic_ns(), date_ns = realtime_ns();
 
     window->start_ns = now_ns + LEAD_NS + plan->workers * LEAD_WORKER_NS;
-    window->measured_from_ns = window->start_ns + plan->warmup_ns;
+    window->ramped_ns = window->start_ns + plan->pacing.ramp_ns;
+    window->measured_from_ns = window->ramped_ns + plan->warmup_ns;
     window->measured_until_ns = plan->duration_ns ? window->measured_from_ns + plan->duration_ns : UINT64_MAX;
     window->middle_ns = plan->duration_ns ? window->measured_from_ns + plan->duration_ns / 2 : UINT64_MAX;
     window->started_unix_ns = date_ns + (window->measured_from_ns - now_ns);
@@ -44,10 +46,12 @@ static void set_window(struct load *load) {
 
 /* ---- The live second ---- */
 
-static enum phase phase_before(const struct window *window, uint64_t now_ns) {
+static const char *phase_before(const struct window *window, uint64_t now_ns) {
+    if (now_ns <= window->ramped_ns)
+        return "ramp";
     if (now_ns <= window->measured_from_ns)
-        return PHASE_WARMUP;
-    return now_ns <= window->measured_until_ns ? PHASE_MEASURED : PHASE_DRAIN;
+        return phase_name(PHASE_WARMUP);
+    return phase_name(now_ns <= window->measured_until_ns ? PHASE_MEASURED : PHASE_DRAIN);
 }
 
 /* Seconds are counted from the beginning of the measured phase, which also ends one, as its own end does. */
@@ -57,6 +61,8 @@ static uint64_t next_telling(const struct window *window, uint64_t now_ns) {
     int64_t next = (since >= 0 ? since / second + 1 : -((-since - 1) / second)) * second;
     uint64_t next_ns = window->measured_from_ns + (uint64_t)next;
 
+    if (next_ns <= window->start_ns)
+        next_ns += NS_PER_S; /* nothing has happened before */
     if (now_ns < window->measured_until_ns && next_ns > window->measured_until_ns)
         next_ns = window->measured_until_ns;
     return next_ns;
@@ -65,6 +71,7 @@ static uint64_t next_telling(const struct window *window, uint64_t now_ns) {
 static void set_second(struct master *master) {
     uint64_t now_ns = monotonic_ns(), next_ns = next_telling(&master->load.window, now_ns);
 
+    master->second_ns = next_ns;
     ev_now_update(master->loop);
     /* A hair late rather than early: an early one would belong to the second before and be told twice. */
     ev_timer_set(&master->second, (double)(next_ns - now_ns) / 1e9 + 1e-5, 0.);
@@ -76,8 +83,8 @@ static void every_second(struct ev_loop *loop, ev_timer *timer, int events) {
     struct master *master = timer->data;
     uint64_t now_ns = monotonic_ns();
 
-    /* The middle of the second that ended just now says which phase it belonged to. */
-    progress_tell(&master->progress, phase_before(&master->load.window, now_ns - 5 * NS_PER_MS), now_ns);
+    /* However late this is told, it is of the phase that was to end, or went on, at the end of the second. */
+    progress_tell(&master->progress, phase_before(&master->load.window, master->second_ns), now_ns);
     set_second(master);
 }
 

@@ -4,8 +4,11 @@
 /* What is to be done, as the command line says: made by main before anything starts, then only read. */
 #include "affinity.h"
 #include "engine.h"
+#include "pacing.h"
+#include "proxy_protocol.h"
 #include "request.h"
 #include "session_policy.h"
+#include "source.h"
 #include "tally.h"
 #include "target.h"
 #include "units.h"
@@ -30,8 +33,15 @@ struct plan {
     uint64_t workers, connections;
     struct cpu_list cpus;
     uint64_t warmup_ns, duration_ns; /* duration 0: until the limit is reached */
-    uint64_t limit;                  /* transactions (connections, if there are none) to begin in all; 0: none */
+    struct pacing_config pacing;     /* its limit: transactions (connections, if there are none) to begin */
     uint64_t timeout_ns;
+    bool hold;                 /* a lost connection is an error, also while it rests */
+    uint64_t hold_interval_ns; /* each held connection is asked once in this time */
+    /*
+     * Open loop, several transactions a connection: connections are opened before there is something to do for them,
+     * and rest between their transactions.
+     */
+    bool opens_ahead;
 
     struct session_policy sessions;
     uint64_t requests_per_connection; /* 0: handshake only; UINT64_MAX: as many as go */
@@ -39,7 +49,10 @@ struct plan {
     bool check_body;
     enum close_how close_how;
 
-    const char *json_file, *series_file; /* or NULL; "-" is standard output */
+    enum proxy_protocol proxy_protocol;
+    struct source source;
+
+    const char *json_file, *series_file, *histogram_file; /* or NULL; "-" is standard output */
     bool progress;
 };
 

@@ -51,7 +51,7 @@ static void tell_line(struct progress *progress, const struct counters *now, con
     progress->line_is_open = terminal;
 }
 
-void progress_tell(struct progress *progress, enum phase phase, uint64_t now_ns) {
+void progress_tell(struct progress *progress, const char *phase, uint64_t now_ns) {
     const struct load *load = progress->load;
     struct counters now = {0};
     double seconds = (double)(int64_t)(now_ns - progress->last_ns) / 1e9;
@@ -64,9 +64,9 @@ void progress_tell(struct progress *progress, enum phase phase, uint64_t now_ns)
         counters_add(&now, &worker);
     }
     if (progress->series)
-        tell_series(progress, &now, phase_name(phase), elapsed_s, seconds);
+        tell_series(progress, &now, phase, elapsed_s, seconds);
     if (load->plan->progress)
-        tell_line(progress, &now, phase_name(phase), elapsed_s, seconds);
+        tell_line(progress, &now, phase, elapsed_s, seconds);
     progress->last = now;
     progress->last_ns = now_ns;
 }

@@ -19,7 +19,7 @@ struct progress {
 void progress_init(struct progress *progress, const struct load *load);
 
 /* phase: the one that the second since the last telling belongs to. */
-void progress_tell(struct progress *progress, enum phase phase, uint64_t now_ns);
+void progress_tell(struct progress *progress, const char *phase, uint64_t now_ns);
 
 void progress_end(struct progress *progress);
 

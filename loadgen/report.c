@@ -2,6 +2,7 @@
 #include "report.h"
 
 #include "log.h"
+#include "percentile_file.h"
 #include "units.h"
 #include "version.h"
 
@@ -182,6 +183,53 @@ static void set_targets(json_t *result, const struct plan *plan) {
         set_string(result, "unix", plan->unix_path);
 }
 
+static uint64_t arrivals_due(const struct arrival_counts *arrivals) {
+    return arrivals->done + arrivals->failed + arrivals->never_begun;
+}
+
+static void set_loop(json_t *result, const struct report *report) {
+    const struct plan *plan = report->load->plan;
+    const struct arrival_counts *arrivals = &report->tally.arrivals;
+    uint64_t due = arrivals_due(arrivals);
+    json_t *open_loop;
+
+    set_string(result, "loop", plan->pacing.arrivals == ARRIVALS_NONE ? "closed" : "open");
+    if (plan->pacing.arrivals == ARRIVALS_NONE)
+        return;
+    open_loop = json_object();
+    set_string(open_loop, "arrivals", arrivals_name(plan->pacing.arrivals));
+    if (plan->pacing.arrivals != ARRIVALS_BURST)
+        set_real(open_loop, "rate_per_s", plan->pacing.rate_per_s);
+    set_integer(open_loop, "due", due);
+    set_integer(open_loop, "done", arrivals->done);
+    set_integer(open_loop, "failed", arrivals->failed);
+    set_integer(open_loop, "never_begun", arrivals->never_begun);
+    set_integer(open_loop, "unfinished_at_end", due - arrivals->ended_in_time);
+    json_object_set_new(result, "open_loop", open_loop);
+    if (!plan->hold)
+        return;
+    json_t *hold = json_object();
+    set_real(hold, "interval_s", (double)plan->hold_interval_ns / 1e9);
+    set_integer(hold, "open_at_end", report->tally.open_at_end);
+    json_object_set_new(result, "hold", hold);
+}
+
+static void set_origin(json_t *result, const struct plan *plan) {
+    char text[ADDRESS_TEXT_MAX];
+    struct address last;
+
+    if (plan->proxy_protocol != PROXY_PROTOCOL_NONE)
+        set_string(result, "proxy_protocol", plan->proxy_protocol == PROXY_PROTOCOL_V1 ? "v1" : "v2");
+    if (plan->source.count == 0)
+        return;
+    json_t *source = json_object();
+    set_string(source, "first", source_format(&plan->source.first, text));
+    last = source_address(&plan->source, plan->source.count - 1);
+    set_string(source, "last", source_format(&last, text));
+    set_integer(source, "addresses", plan->source.count);
+    json_object_set_new(result, "source", source);
+}
+
 static json_t *result_json(const struct report *report) {
     const struct plan *plan = report->load->plan;
     const struct tally *tally = &report->tally;
@@ -191,11 +239,15 @@ static json_t *result_json(const struct report *report) {
 
     set_string(result, "version", TLSDYNO_VERSION);
     set_string(result, "engine", plan->engine->name);
+    if (plan->engine->note)
+        set_string(result, "engine_note", plan->engine->note);
     set_targets(result, plan);
     set_integer(result, "started_unix_ns", report->load->window.started_unix_ns);
     set_real(result, "duration_s", measured.seconds);
     set_integer(result, "workers", plan->workers);
     set_integer(result, "connections", plan->connections);
+    set_loop(result, report);
+    set_origin(result, plan);
     set_counters(result, &tally->phase[PHASE_MEASURED], &measured);
     if (measured.seconds > 0)
         set_measurement(result, report, &measured);
@@ -270,6 +322,28 @@ static void print_agreed(const struct tally *tally) {
                tally->certificates[i].chain_bytes, tally->certificates[i].count);
 }
 
+static void print_loop(const struct report *report) {
+    const struct plan *plan = report->load->plan;
+    const struct arrival_counts *arrivals = &report->tally.arrivals;
+    uint64_t due = arrivals_due(arrivals);
+
+    if (plan->pacing.arrivals == ARRIVALS_NONE) {
+        printf("%-20s closed: a slow target is asked less\n", "loop");
+        return;
+    }
+    printf("%-20s open, ", "loop");
+    if (plan->hold)
+        printf("held: one transaction a connection every %g s; %" PRIu64 " open at the end\n",
+               (double)plan->hold_interval_ns / 1e9, report->tally.open_at_end);
+    else if (plan->pacing.arrivals == ARRIVALS_BURST)
+        printf("all at once\n");
+    else
+        printf("%g a second, %s arrivals\n", plan->pacing.rate_per_s, arrivals_name(plan->pacing.arrivals));
+    printf("%-20s %" PRIu64 " due, %" PRIu64 " done, %" PRIu64 " failed, %" PRIu64 " never begun; %" PRIu64
+           " unfinished when the time was over\n",
+           "arrivals", due, arrivals->done, arrivals->failed, arrivals->never_begun, due - arrivals->ended_in_time);
+}
+
 static void print_summary(const struct report *report) {
     const struct plan *plan = report->load->plan;
     const struct tally *tally = &report->tally;
@@ -281,6 +355,9 @@ static void print_summary(const struct report *report) {
     printf("%s, engine %s, %" PRIu64 " connections, %" PRIu64 " worker%s, %.3f s%s\n", plan->target[0].url,
            plan->engine->name, plan->connections, plan->workers, plan->workers == 1 ? "" : "s", measured.seconds,
            report->interrupted ? " (interrupted)" : "");
+    if (plan->engine->note)
+        printf("%s\n", plan->engine->note);
+    print_loop(report);
     print_count("connections", counters->connections_opened, measured.seconds);
     if (measured.tls) {
         print_count("full handshakes", counters->handshakes_full, measured.seconds);
@@ -306,8 +383,29 @@ static void print_summary(const struct report *report) {
     fflush(stdout);
 }
 
+static bool write_histogram(const struct report *report) {
+    const char *file = report->load->plan->histogram_file;
+    bool to_stdout = strcmp(file, "-") == 0, good;
+    FILE *out = to_stdout ? stdout : fopen(file, "w");
+
+    good = out && percentile_file_write(&report->tally.latency[LATENCY_TRANSACTION], out);
+    if (out && !to_stdout)
+        good = fclose(out) == 0 && good;
+    if (!good)
+        log_error("--histogram: %s: %s", file, strerror(errno));
+    return good;
+}
+
 bool report_write(const struct report *report) {
-    if (!report->json_file || strcmp(report->json_file, "-") != 0)
+    const char *histogram_file = report->load->plan->histogram_file;
+    bool good = true;
+
+    if (!(report->json_file && strcmp(report->json_file, "-") == 0) &&
+        !(histogram_file && strcmp(histogram_file, "-") == 0))
         print_summary(report);
-    return !report->json_file || write_json(report);
+    if (report->json_file)
+        good = write_json(report);
+    if (histogram_file)
+        good = write_histogram(report) && good;
+    return good;
 }

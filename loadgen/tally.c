@@ -11,6 +11,9 @@ const char *latency_name(enum latency latency) {
         [LATENCY_HANDSHAKE_RESUMED] = "handshake_resumed",
         [LATENCY_TTFB] = "ttfb",
         [LATENCY_TRANSACTION] = "transaction",
+        [LATENCY_CONNECTION] = "connection",
+        [LATENCY_START_DELAY] = "start_delay",
+        [LATENCY_SERVICE] = "service",
     };
 
     return names[latency];
@@ -118,6 +121,12 @@ void tally_merge(struct tally *into, const struct tally *from) {
         counters_add(&into->phase[i], &from->phase[i]);
     for (int i = 0; i < LATENCIES; i++)
         latency_histogram_merge(&into->latency[i], &from->latency[i]);
+    into->arrivals.done += from->arrivals.done;
+    into->arrivals.failed += from->arrivals.failed;
+    into->arrivals.never_begun += from->arrivals.never_begun;
+    into->arrivals.ended_in_time += from->arrivals.ended_in_time;
+    into->open_now += from->open_now;
+    into->open_at_end += from->open_at_end;
     for (int i = 0; i < 2; i++)
         into->half_ops[i] += from->half_ops[i];
     for (int i = 0; i < TALLY_NEGOTIATED && from->negotiated[i].count; i++) {

@@ -34,7 +34,16 @@ enum latency {
     LATENCY_HANDSHAKE_RESUMED,
     LATENCY_TTFB,
     LATENCY_TRANSACTION,
+    LATENCY_CONNECTION,  /* open loop, handshake only: from the moment it was due to the end of the handshake */
+    LATENCY_START_DELAY, /* open loop: from the moment it was due to its beginning */
+    LATENCY_SERVICE,     /* open loop: from its beginning to its end */
     LATENCIES
+};
+
+/* Open loop: what became of the arrivals that were due in the measured phase, whenever that was. */
+struct arrival_counts {
+    uint64_t done, failed, never_begun; /* the sum is what was due */
+    uint64_t ended_in_time;             /* of done and failed: before the measured phase was over */
 };
 
 #define TALLY_NAME_MAX     48
@@ -54,9 +63,14 @@ struct certificate {
 
 struct tally {
     struct counters phase[PHASES];
-    struct latency_histogram latency[LATENCIES]; /* measured phase only */
-    uint64_t body_min_bytes, body_max_bytes;     /* of the measured transactions' responses; min 0 until there is one */
-    uint64_t half_ops[2];                        /* of the measured phase, before and after its middle */
+    /* Of the measured phase; in the open loop, of the arrivals that were due in it (connect and handshakes: of the
+     * phase). */
+    struct latency_histogram latency[LATENCIES];
+    uint64_t body_min_bytes, body_max_bytes; /* of the measured transactions' responses; min 0 until there is one */
+    struct arrival_counts arrivals;
+    uint64_t open_now;    /* connections that are through their handshake */
+    uint64_t open_at_end; /* the same, when the measured phase ended */
+    uint64_t half_ops[2]; /* of the measured phase, before and after its middle */
     /* Of all phases, so that a connection of the warm-up that is used ever after is seen. */
     struct negotiated negotiated[TALLY_NEGOTIATED];
     struct certificate certificates[TALLY_CERTIFICATES];

@@ -5,9 +5,12 @@
 #include "clock.h"
 #include "log.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
+#include <sys/timerfd.h>
 
 #define SWEEP_S 0.02
 
@@ -44,6 +47,7 @@ static void end_measuring(struct worker *worker, uint64_t now_ns) {
     worker->tally->user_ns = user_ns - worker->user_ns;
     worker->tally->system_ns = system_ns - worker->system_ns;
     worker->tally->measured_until_ns = now_ns;
+    worker->tally->open_at_end = worker->tally->open_now;
     enter_phase(worker, PHASE_DRAIN, now_ns + DRAIN_NS);
 }
 
@@ -80,6 +84,133 @@ static void phase_may_end(struct ev_loop *loop, ev_timer *timer, int events) {
     set_phase_timer(worker);
 }
 
+/* ---- Slots ---- */
+
+void worker_list(struct client *client, struct client_list *list) {
+    if (client->list)
+        TAILQ_REMOVE(client->list, client, others);
+    client->list = list;
+    if (list)
+        TAILQ_INSERT_TAIL(list, client, others);
+}
+
+/* The slots begin one after the other while the ramp lasts, over all workers. */
+static uint64_t begin_ns(const struct worker *worker, int client) {
+    const struct plan *plan = worker->plan;
+    double share = (double)worker->clients[client].index / (double)plan->connections;
+
+    return worker->window->start_ns + (uint64_t)(share * (double)plan->pacing.ramp_ns);
+}
+
+/* Those that are due; all when there is nothing more to come, so that they too may end. */
+static void begin_clients(struct worker *worker) {
+    uint64_t now_ns = worker_now(worker), next_ns;
+    bool all = worker->phase == PHASE_DRAIN;
+
+    ev_timer_stop(worker->loop, &worker->begin);
+    while (worker->clients_begun < worker->client_count && (all || begin_ns(worker, worker->clients_begun) <= now_ns))
+        client_begin(&worker->clients[worker->clients_begun++]);
+    if (worker->clients_begun == worker->client_count)
+        return;
+    next_ns = begin_ns(worker, worker->clients_begun);
+    now_ns = monotonic_ns();
+    ev_now_update(worker->loop);
+    ev_timer_set(&worker->begin, next_ns > now_ns ? (double)(next_ns - now_ns) / 1e9 : 0., 0.);
+    ev_timer_start(worker->loop, &worker->begin);
+}
+
+static void begin(struct ev_loop *loop, ev_timer *timer, int events) {
+    (void)loop, (void)events;
+    struct worker *worker = timer->data;
+
+    if (!ev_is_active(&worker->sweep)) {
+        worker_now(worker);
+        set_phase_timer(worker);
+        ev_timer_start(worker->loop, &worker->sweep);
+    }
+    begin_clients(worker);
+}
+
+/* Those that wait go on, the first to take the next arrival first, while one is due or none is to come. */
+static void wake_waiting(struct worker *worker, bool all) {
+    uint64_t now_ns = worker_now(worker);
+    struct client *last = TAILQ_LAST(&worker->waiting, client_list), *client;
+
+    worker->waking = true;
+    while ((client = TAILQ_FIRST(&worker->waiting)) && (all || pacing_next_ns(&worker->pacing) <= now_ns)) {
+        worker_list(client, &worker->busy); /* so that it goes to the end if it waits again */
+        client_wake(client);
+        if (client == last)
+            break;
+    }
+    worker->waking = false;
+}
+
+/* Deadlines: one timer for all slots is cheaper than one each, and none needs to be met to the millisecond. */
+static void sweep(struct ev_loop *loop, ev_timer *timer, int events) {
+    (void)loop, (void)events;
+    struct worker *worker = timer->data;
+    uint64_t now_ns = worker_now(worker);
+    bool give_up = worker->phase == PHASE_DRAIN && now_ns >= worker->phase_ends_ns;
+    struct client *next;
+
+    if (worker->phase == PHASE_DRAIN && worker->clients_begun < worker->client_count)
+        begin_clients(worker);
+    if (pacing_is_exhausted(&worker->pacing, worker->phase, now_ns))
+        wake_waiting(worker, true);
+    for (struct client *client = TAILQ_FIRST(&worker->busy); client; client = next) {
+        next = TAILQ_NEXT(client, others); /* a slot moves itself at most */
+        client_check_deadline(client, now_ns, give_up);
+    }
+}
+
+/* ---- Arrivals ---- */
+
+static void set_arrival_timer(struct worker *worker, uint64_t due_ns) {
+    const struct itimerspec when = {
+        .it_value = {.tv_sec = (time_t)(due_ns / NS_PER_S), .tv_nsec = (long)(due_ns % NS_PER_S)}};
+
+    timerfd_settime(worker->arrival_fd, TFD_TIMER_ABSTIME, &when, NULL);
+    worker->arrival_set_ns = due_ns;
+}
+
+/* Before the loop waits: the timer is for those who have nothing to do. A slot that becomes free asks for itself. */
+static void watch_arrivals(struct ev_loop *loop, ev_prepare *prepare, int events) {
+    (void)loop, (void)events;
+    struct worker *worker = prepare->data;
+    uint64_t due_ns = TAILQ_EMPTY(&worker->waiting) ? UINT64_MAX : pacing_next_ns(&worker->pacing);
+
+    if (due_ns == UINT64_MAX)
+        due_ns = 0; /* never */
+    if (due_ns != worker->arrival_set_ns)
+        set_arrival_timer(worker, due_ns);
+}
+
+static void arrival_is_due(struct ev_loop *loop, ev_io *io, int events) {
+    (void)loop, (void)events;
+    struct worker *worker = io->data;
+
+    worker->arrival_set_ns = UINT64_MAX; /* it went off: setting it again makes it wait again */
+    wake_waiting(worker, false);
+}
+
+static void init_arrivals(struct worker *worker) {
+    worker->arrival_fd = -1;
+    if (worker->plan->pacing.arrivals == ARRIVALS_NONE)
+        return;
+    worker->arrival_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (worker->arrival_fd < 0)
+        fail(EXIT_FAILED, "worker %d: no timer: %s", worker->index, strerror(errno));
+    ev_io_init(&worker->arrival_due, arrival_is_due, worker->arrival_fd, EV_READ);
+    worker->arrival_due.data = worker;
+    ev_io_start(worker->loop, &worker->arrival_due);
+    ev_prepare_init(&worker->arrival_watch, watch_arrivals);
+    worker->arrival_watch.data = worker;
+    ev_prepare_start(worker->loop, &worker->arrival_watch);
+}
+
+/* ---- Endings ---- */
+
 /* SIGTERM comes from the master: the measured phase ends now. */
 static void stop_early(struct ev_loop *loop, ev_signal *signal, int events) {
     (void)events;
@@ -90,32 +221,9 @@ static void stop_early(struct ev_loop *loop, ev_signal *signal, int events) {
         enter_phase(worker, PHASE_DRAIN, now_ns + DRAIN_NS);
     else if (worker->phase == PHASE_MEASURED)
         end_measuring(worker, now_ns);
-    if (ev_is_active(&worker->begin))
+    pacing_stop(&worker->pacing, now_ns);
+    if (worker->clients_begun == 0)
         ev_break(loop, EVBREAK_ALL);
-}
-
-/* ---- Slots ---- */
-
-static void begin(struct ev_loop *loop, ev_timer *timer, int events) {
-    (void)loop, (void)events;
-    struct worker *worker = timer->data;
-
-    worker_now(worker);
-    set_phase_timer(worker);
-    ev_timer_start(worker->loop, &worker->sweep);
-    for (int i = 0; i < worker->client_count; i++)
-        client_begin(&worker->clients[i]);
-}
-
-/* Deadlines: one timer for all slots is cheaper than one each, and none needs to be met to the millisecond. */
-static void sweep(struct ev_loop *loop, ev_timer *timer, int events) {
-    (void)loop, (void)events;
-    struct worker *worker = timer->data;
-    uint64_t now_ns = worker_now(worker);
-    bool give_up = worker->phase == PHASE_DRAIN && now_ns >= worker->phase_ends_ns;
-
-    for (int i = 0; i < worker->client_count; i++)
-        client_check_deadline(&worker->clients[i], now_ns, give_up);
 }
 
 void worker_client_done(struct worker *worker) {
@@ -171,9 +279,12 @@ static void init(struct worker *worker, int index, struct ev_loop *loop, const s
     worker->engine = load->plan->engine;
     worker->loop = loop;
     worker->index = index;
-    pacing_init(&worker->pacing, load->plan->limit, index, (int)load->plan->workers);
+    pacing_init(&worker->pacing, &load->plan->pacing, &load->window, index, (int)load->plan->workers);
     enter_phase(worker, PHASE_WARMUP, worker->window->measured_from_ns);
+    TAILQ_INIT(&worker->busy);
+    TAILQ_INIT(&worker->waiting);
     make_clients(worker);
+    init_arrivals(worker);
     ev_signal_init(&worker->terminate, stop_early, SIGTERM);
     worker->terminate.data = worker;
     ev_signal_start(loop, &worker->terminate);
@@ -197,6 +308,7 @@ int worker_run(int index, struct ev_loop *loop, const struct load *load) {
     ev_run(loop, 0);
     for (int i = 0; i < worker.client_count; i++)
         client_end(&worker.clients[i]);
+    worker.tally->arrivals.never_begun = pacing_never_taken(&worker.pacing);
     worker.tally->ended = true;
     free(worker.clients);
     return 0;

@@ -7,8 +7,11 @@
 #include "tally.h"
 
 #include <ev.h>
+#include <sys/queue.h>
 
 #define WORKER_READ_BYTES (64 * 1024)
+
+TAILQ_HEAD(client_list, client);
 
 struct worker {
     const struct plan *plan;
@@ -23,9 +26,17 @@ struct worker {
     uint64_t phase_ends_ns;    /* UINT64_MAX: when the limit is reached */
     struct counters *counters; /* of the phase */
     struct client *clients;
-    int client_count, clients_left; /* left: not CLIENT_DONE */
+    int client_count, clients_begun, clients_left; /* left: not CLIENT_DONE */
+    struct client_list busy;                       /* have a deadline: swept */
+    struct client_list waiting;                    /* for an arrival; the longest waiting first. They cost nothing. */
+    bool waking;                                   /* those that wait: it is their turn */
     ev_timer begin, sweep, phase_end;
+    int arrival_fd; /* a timer for the next arrival: the loop's own timers are good for a millisecond only */
+    ev_io arrival_due;
+    ev_prepare arrival_watch;
+    uint64_t arrival_set_ns; /* when arrival_fd is set to go off; 0: never */
     ev_signal terminate;
+    uint64_t source_turn[PLAN_TARGETS_MAX];
     uint64_t last_done_ns;         /* the last operation was done, or had failed */
     uint64_t user_ns, system_ns;   /* CPU time when the measured phase began */
     char bytes[WORKER_READ_BYTES]; /* what the slot at work just read */
@@ -41,6 +52,9 @@ uint64_t worker_now(struct worker *worker);
 void worker_count_op(struct worker *worker, uint64_t now_ns);
 
 void worker_count_latency(struct worker *worker, enum latency latency, uint64_t duration_ns);
+
+/* Moves a slot to the end of a list of its worker's, or out of the one that it is in (NULL). */
+void worker_list(struct client *client, struct client_list *list);
 
 /* A slot will begin nothing any more. */
 void worker_client_done(struct worker *worker);

@@ -33,6 +33,8 @@ from .statistics import median
 from .units import format_time, parse_time
 
 CONNECTIONS = 50
+HELD = 10000
+HOLD_RAMP_S, HOLD_S = 8, 15
 READY_LIMIT_S = 10.0
 DRAIN_LIMIT_S = 30.0
 COLUMNS = ("part", "case", "tool", "round", "ops", "client_cpu_us_per_op", "server_cpu_us_per_op", "note")
@@ -81,6 +83,7 @@ class Bench:
     warmup_s: float
     directory: Path
     rows: list[dict[str, object]] = field(default_factory=list)
+    held: list[tuple[float, float]] = field(default_factory=list)  # share of a core, KiB a connection
 
     @property
     def client_cpu(self) -> str:
@@ -94,7 +97,7 @@ class Bench:
 
     def figures(self, part: str, case: str, tool: str, column: str = "client_cpu_us_per_op") -> list[float]:
         return [float(str(row[column])) for row in self.rows
-                if (row["part"], row["case"], row["tool"]) == (part, case, tool) and row[column] != ""]
+                if (row["part"], row["case"], row["tool"]) == (part, case, tool) and row.get(column)]
 
 
 def run_client(bench: Bench, command: list[str]) -> tuple[float, str]:
@@ -233,6 +236,41 @@ def bench_keep_alive(bench: Bench, rounds: int, programs: list[Program]) -> None
             bench.add("keep-alive", f"{size} bytes", "wrk", round_number, wrk(bench, address, path, [origin]))
 
 
+def hold(bench: Bench, connections: int, address: str) -> tuple[float, float]:
+    """Share of a core while so many connections are held, and memory in KiB of all processes of loadgen."""
+    result_file = bench.directory / "hold.json"
+    program = start("client", [
+        str(built("loadgen")), "--engine", "light", "--hold", "-c", str(connections), "-w", "1", "--cpus",
+        bench.client_cpu, "--ramp", f"{HOLD_RAMP_S}s", "--warmup", "2s", "-d", f"{HOLD_S}s", "--json", str(result_file),
+        f"https://{address}/?s=0"], bench.cpus[-1:], bench.directory / "hold.log")
+    resident_kib = 0.0
+    with crew() as programs:
+        programs.append(program)
+        while program.popen.poll() is None:
+            resident_kib = max(resident_kib, sum(map(sessions.resident_kib, sessions.members(program.session))))
+            time.sleep(0.5)
+    if program.popen.returncode != 0:
+        raise Failed(f"loadgen --hold ended with status {program.popen.returncode}: {program.log.read_text()[-300:]}")
+    result = json.loads(result_file.read_text())
+    if result["hold"]["open_at_end"] != connections:
+        raise Failed(f"only {result['hold']['open_at_end']} of {connections} connections were held")
+    return result["cpu"]["busy_fraction"], resident_kib
+
+
+def bench_hold(bench: Bench, rounds: int, programs: list[Program]) -> None:
+    """Idle but alive: each connection carries a transaction at loadgen's default pace."""
+    _, address = server(bench, programs, "subject", [
+        str(built("echo-backend")), "https", "-l", "127.0.0.1:0", "--cert", str(certificate("ecdsa:P-256")),
+        "--key", str(certificate("ecdsa:P-256"))], "held")
+    for round_number in range(1, rounds + 1):
+        few_busy, few_kib = hold(bench, 10, address)
+        busy, kib = hold(bench, HELD, address)
+        bench.held.append((busy, (kib - few_kib) / (HELD - 10)))
+        bench.rows.append({"part": "hold", "case": f"{HELD} connections", "tool": "light", "round": round_number,
+                           "ops": HELD, "note": f"{100 * busy:.2f} % of a core ({100 * few_busy:.2f} % with 10), "
+                           f"{bench.held[-1][1]:.2f} KiB a connection"})
+
+
 @dataclass(frozen=True)
 class Goal:
     text: str
@@ -273,11 +311,13 @@ def goals(bench: Bench) -> Iterator[Goal]:
         name = f"{size} bytes"
         yield Goal(f"keep-alive, {name}: wrk / light", 1.3, False,
                    ratios(bench.figures("keep-alive", name, "wrk"), bench.figures("keep-alive", name, "light")))
+    yield Goal(f"{HELD} connections held, % of a core", 2, True, [100 * busy for busy, _ in bench.held])
+    yield Goal(f"{HELD} connections held, KiB each", 4, True, [kib for _, kib in bench.held])
 
 
 def print_table(bench: Bench) -> None:
     print(f"{'client CPU us per op, medians':<52}{'light':>10}{'openssl':>10}{'other':>16}{'server':>10}")
-    seen = dict.fromkeys((str(row["part"]), str(row["case"])) for row in bench.rows)
+    seen = dict.fromkeys((str(row["part"]), str(row["case"])) for row in bench.rows if row["part"] != "hold")
     for part, case in seen:
         cells = []
         for tool in ("light", "openssl"):
@@ -290,7 +330,7 @@ def print_table(bench: Bench) -> None:
 
 
 def print_goals(found: list[Goal]) -> None:
-    print(f"\n{'ratio, median over the rounds':<66}{'figure':>8}{'goal':>9}")
+    print(f"\n{'figure, median over the rounds':<66}{'figure':>8}{'goal':>9}")
     for goal in found:
         sign = "<=" if goal.at_most else ">="
         print(f"{goal.text:<66}{goal.figure:>8.2f}{sign:>4}{goal.limit:>5g}  {'met' if goal.met else 'NOT MET'}")
@@ -305,7 +345,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def measure(bench: Bench, rounds: int) -> None:
-    for part in (bench_handshakes, bench_keep_alive):
+    for part in (bench_handshakes, bench_keep_alive, bench_hold):
         with crew() as programs:
             part(bench, rounds, programs)
 

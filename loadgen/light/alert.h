@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TLSDYNO_LIGHT_ALERT_H
+#define TLSDYNO_LIGHT_ALERT_H
+/* Alert descriptions (RFC 8446, 6), and how the parts of the light engine tell each other what is wrong. */
+
+enum alert {
+    ALERT_CLOSE_NOTIFY = 0,
+    ALERT_UNEXPECTED_MESSAGE = 10,
+    ALERT_BAD_RECORD_MAC = 20,
+    ALERT_RECORD_OVERFLOW = 22,
+    ALERT_HANDSHAKE_FAILURE = 40,
+    ALERT_BAD_CERTIFICATE = 42,
+    ALERT_ILLEGAL_PARAMETER = 47,
+    ALERT_DECODE_ERROR = 50,
+    ALERT_DECRYPT_ERROR = 51,
+    ALERT_PROTOCOL_VERSION = 70,
+    ALERT_INTERNAL_ERROR = 80,
+    ALERT_USER_CANCELED = 90,
+    ALERT_NO_RENEGOTIATION = 100,
+    ALERT_MISSING_EXTENSION = 109,
+    NO_ALERT = 256, /* all is well */
+};
+
+#define ALERT_LEVEL_WARNING 1
+#define ALERT_LEVEL_FATAL   2
+
+#endif

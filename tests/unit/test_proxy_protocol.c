@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/* Without these, a header says what the specification does not, in the families that no loopback test can reach. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "proxy_protocol.h"
+
+#define SIGNATURE "\r\n\r\n\0\r\nQUIT\n"
+
+static struct address address_of(const char *text) {
+    struct address address;
+
+    assert_null(address_parse(&address, text));
+    return address;
+}
+
+static void check(enum proxy_protocol version, const char *from, const char *to, const char *expected, size_t length) {
+    struct address source = address_of(from), destination = address_of(to);
+    char header[PROXY_PROTOCOL_BYTES_MAX];
+
+    assert_int_equal(proxy_protocol_header(header, version, &source, &destination), length);
+    assert_memory_equal(header, expected, length);
+}
+
+#define CHECK(version, from, to, expected) check(version, from, to, expected, sizeof expected - 1)
+
+static void version_1_is_a_line(void **state) {
+    (void)state;
+    CHECK(PROXY_PROTOCOL_V1, "192.0.2.1:65535", "198.51.100.255:443",
+          "PROXY TCP4 192.0.2.1 198.51.100.255 65535 443\r\n");
+    CHECK(PROXY_PROTOCOL_V1, "[2001:db8::1]:1", "[::1]:8443", "PROXY TCP6 2001:db8::1 ::1 1 8443\r\n");
+    CHECK(PROXY_PROTOCOL_V1, "/one", "/other", "PROXY UNKNOWN\r\n");
+    CHECK(PROXY_PROTOCOL_V1, "127.0.0.1:1", "[::1]:1", "PROXY UNKNOWN\r\n");
+}
+
+static void the_longest_line_of_version_1_fits(void **state) {
+    static const char longest[] = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535";
+    struct address address = address_of(longest);
+    char header[PROXY_PROTOCOL_BYTES_MAX];
+    size_t length = proxy_protocol_header(header, PROXY_PROTOCOL_V1, &address, &address);
+    (void)state;
+
+    assert_true(length < sizeof header);
+    assert_memory_equal(header + length - 2, "\r\n", 2);
+}
+
+static void version_2_is_binary(void **state) {
+    (void)state;
+    CHECK(PROXY_PROTOCOL_V2, "192.0.2.1:258", "198.51.100.255:443",
+          SIGNATURE "\x21\x11\x00\x0c\xc0\x00\x02\x01\xc6\x33\x64\xff\x01\x02\x01\xbb");
+    CHECK(PROXY_PROTOCOL_V2, "[2001:db8::1]:258", "[::1]:443",
+          SIGNATURE "\x21\x21\x00\x24"
+                    "\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01"
+                    "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01"
+                    "\x01\x02\x01\xbb");
+    CHECK(PROXY_PROTOCOL_V2, "/one", "/other", SIGNATURE "\x20\x00\x00\x00");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(version_1_is_a_line),
+        cmocka_unit_test(the_longest_line_of_version_1_fits),
+        cmocka_unit_test(version_2_is_binary),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
