@@ -69,7 +69,14 @@ $(PROGRAMS):
 	@echo "link $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
-$(BUILD)/obj/%.o: %.c
+# Objects of other flags, or for another OpenSSL, are not used again.
+SETTINGS = $(CC) $(COMMON_FLAGS) $(HARDENING) $(OPENSSL_PREFIX) $(CFLAGS) $(LDFLAGS)
+.PHONY: FORCE
+$(BUILD)/settings: FORCE
+	@mkdir -p $(@D)
+	@echo '$(SETTINGS)' | cmp -s - $@ || echo '$(SETTINGS)' >$@
+
+$(BUILD)/obj/%.o: %.c $(BUILD)/settings
 	@mkdir -p $(@D)
 	@echo "cc   $<"
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
