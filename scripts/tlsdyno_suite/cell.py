@@ -1,7 +1,8 @@
 """A cell: one subject and one value of every parameter, so one thing to measure. Combinations that mean nothing are
 known here."""
-import ssl
 from dataclasses import dataclass, fields
+
+from . import ciphers
 
 # What a scenario may ask for, in the order of the columns of results.csv.
 PARAMETERS = (
@@ -55,35 +56,17 @@ def parameters(cell: Cell) -> dict[str, int | str]:
     return {field.name: getattr(cell, field.name) for field in fields(cell) if field.name in PARAMETERS}
 
 
-def openssl_has(cipher: str) -> bool:
-    """Whether the linked OpenSSL knows the cipher at all, at the lowest security level."""
-    if cipher.startswith("TLS_"):
-        return any(known["name"] == cipher for known in ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).get_ciphers())
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(cipher + ":@SECLEVEL=0")
-    except ssl.SSLError:
-        return False
-    return True
-
-
 def contradiction(cell: Cell) -> str | None:
     """Why nobody could measure this combination, or None. Crossed axes make such cells; they become skipped rows."""
     modern = cell.tls_version == "TLSv1.3"
-    if modern != cell.cipher.startswith("TLS_"):
-        return f"{cell.cipher} is not a cipher of {cell.tls_version}"
-    authentication = cell.cert_key.partition(":")[0]
-    if not modern:
-        wants_ecdsa = "ECDSA" in cell.cipher
-        if wants_ecdsa != (authentication in ("ecdsa", "ed25519")):
-            return f"{cell.cipher} cannot be authenticated with a key {cell.cert_key}"
-        if authentication == "ed25519" and cell.tls_version != "TLSv1.2":
-            return f"{cell.tls_version} has no signatures with a key {cell.cert_key}"
+    if reason := ciphers.unknown(cell.cipher) or ciphers.mismatch(cell.cipher, cell.tls_version, cell.cert_key):
+        return reason
+    if cell.cert_key == "ed25519" and cell.tls_version in ("TLSv1", "TLSv1.1"):
+        return f"{cell.tls_version} has no signatures with a key {cell.cert_key}"
     if cell.requests_per_connection == "inf" and cell.reuse != "never":
         return "a connection that is kept for ever never resumes a session"
     if cell.reuse != "never" and cell.resume_with == "id" and modern:
         return "TLS 1.3 has no session IDs to resume with"
     if cell.request_bytes and cell.response_bytes != cell.request_bytes:
         return "a POST is answered with its own body, so request_bytes and response_bytes are the same"
-    if not openssl_has(cell.cipher):
-        return f"the linked OpenSSL has no {cell.cipher}"
     return None

@@ -5,32 +5,30 @@ import os
 import random
 import re
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 
-from . import machine, record, scenario, table
+from . import machine, output, record, scenario, table
 from .cell import Cell
 from .certificates import certificate
 from .placement import usable
 from .processes import Interrupted, check_tools, interruptible
-from .programs import RESULTS, SCENARIOS, require_built
+from .programs import RESULTS, SCENARIOS, build_directory, require_built
 from .refusal import Refused
 from .runner import Plan, run
-from .subjects import DRIVERS
-from .units import about, parse_time
+from .subjects import DRIVERS, check_paths
+from .units import about, parse_length
 
 MEASURED, USAGE, INVALID = 0, 2, 4
 
 
 def time_option(text: str) -> float:
     try:
-        seconds = parse_time(text)
+        return parse_length(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-    if seconds <= 0:
-        raise argparse.ArgumentTypeError("must be longer than nothing")
-    return seconds
 
 
 def count_option(text: str) -> int:
@@ -44,6 +42,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]
         raise Refused(message, "", "see tlsdyno --help")
+
+    def _print_message(self, message: str, _file: object = None) -> None:  # type: ignore[override]
+        output.say(message.rstrip("\n"))
 
 
 def parser() -> Parser:
@@ -82,12 +83,19 @@ def as_asked(arguments: argparse.Namespace) -> scenario.Scenario:
     return loaded
 
 
+def size(plan: Plan) -> str:
+    """How much there is to do, in one line."""
+    skipped = sum(1 for cell in plan.cells if plan.obstacle(cell))
+    cells = f"{len(plan.cells)} cells" + (f" ({skipped} to be skipped)" if skipped else "")
+    return f"{cells}, {plan.scenario.repeats} times, about {about(plan.seconds())}"
+
+
 def print_plan(plan: Plan) -> None:
     for cell in plan.cells:
         obstacle = plan.obstacle(cell)
         fate = f"skipped: {obstacle}" if obstacle else str(plan.placement(cell))
-        print(f"{cell.subject:<20} {cell.label:<36} {fate}")
-    print(f"{len(plan.cells)} cells, {plan.scenario.repeats} times, about {about(plan.seconds())}")
+        output.say(f"{cell.subject:<20} {cell.label:<36} {fate}")
+    output.say(size(plan))
 
 
 def make_run_directory(out: Path | None, run_id: str) -> Path:
@@ -117,7 +125,7 @@ class Progress:
             left = max(0.0, self._plan.seconds() - (time.monotonic() - self._begin))
             where = f"{cell.subject} {cell.label}, repeat {repeat}"
             line = f"[{self._done + 1}/{self._total}] {where}, about {about(left)} left"
-            print(f"\r{line[:110]}\x1b[K", end="", file=sys.stderr, flush=True)
+            output.mention(f"\r{line[:110]}\x1b[K", end="")
 
     def finished(self, row: record.Row) -> None:
         self._done += 1
@@ -126,11 +134,11 @@ class Progress:
             case = table.bundle_names(row["case"]) or f"{row['tls_version']} {row['cert_key']} {row['reuse']}"
             why = f": {row['reason']}" if row.get("reason") else ""
             line = f"[{self._done}/{self._total}] {row['subject']}, {case}: {row['status']}{figures}{why}"
-            print(line, file=sys.stderr, flush=True)
+            output.mention(line)
 
     def clear(self) -> None:
         if self._live:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            output.mention("\r\x1b[K", end="")
 
 
 def run_command(arguments: argparse.Namespace) -> int:
@@ -141,6 +149,7 @@ def run_command(arguments: argparse.Namespace) -> int:
         print_plan(plan)
         return MEASURED
     check_tools()
+    check_paths(build_directory(), Path(tempfile.gettempdir()))
     require_built(["proxy", "echo-backend", "loadgen", "tls-floor"])
     for cert_key in dict.fromkeys(cell.cert_key for cell in plan.cells):
         certificate(cert_key)
@@ -150,8 +159,7 @@ def run_command(arguments: argparse.Namespace) -> int:
         "run_id": run_id, "scenario": loaded.name, "seed": plan.seed, "only": arguments.only, "repeats": loaded.repeats,
         "duration_s": loaded.duration_s, "warmup_s": loaded.warmup_s, "backend_beside": loaded.backend_beside,
         **machine.fingerprint()}, indent=2) + "\n")
-    print(f"{loaded.title}\n{len(plan.cells)} cells, {loaded.repeats} times, about {about(plan.seconds())}; "
-          f"results in {directory}", file=sys.stderr)
+    output.mention(f"{loaded.title}\n{size(plan)}; results in {directory}")
 
     recorder = record.Recorder(directory / "results.csv")
     progress = Progress(plan)
@@ -166,13 +174,12 @@ def run_command(arguments: argparse.Namespace) -> int:
         run(plan, directory / "logs", finished, progress.begun)
     except Interrupted as interruption:
         progress.clear()
-        print(f"tlsdyno: interrupted; {len(rows)} finished rows are in {directory / 'results.csv'}", file=sys.stderr)
+        output.mention(f"tlsdyno: interrupted; {len(rows)} finished rows are in {directory / 'results.csv'}")
         return interruption.exit_status
     finally:
+        progress.clear()
         recorder.close()
-    progress.clear()
-    sys.stdout.write(table.FORMATS["text"](record.read(directory)))
-    print(f"Results: {directory}")
+    output.say(table.FORMATS["text"](record.read(directory)) + f"Results: {directory}")
     return exit_status(rows)
 
 
@@ -188,13 +195,12 @@ def list_command(_arguments: argparse.Namespace) -> int:
         try:
             plan = make_plan(scenario.load(path, tuple(DRIVERS)), path.stem)
         except Refused as error:
-            print(f"tlsdyno: {error}", file=sys.stderr)
+            output.mention(f"tlsdyno: {error}")
             status = USAGE
             continue
         loaded = plan.scenario
         source = f"{loaded.source}; " if loaded.source else ""
-        print(f"{loaded.name:<20} {loaded.title}")
-        print(f"{'':<20} {source}{len(plan.cells)} cells, {loaded.repeats} times, about {about(plan.seconds())} here")
+        output.say(f"{loaded.name:<20} {loaded.title}\n{'':<20} {source}{size(plan)} here")
     return status
 
 
@@ -202,7 +208,7 @@ def table_command(arguments: argparse.Namespace) -> int:
     rows = record.read(arguments.run)
     if not rows:
         raise Refused(arguments.run, "", "has no rows")
-    sys.stdout.write(table.FORMATS[arguments.format](rows))
+    output.say(table.FORMATS[arguments.format](rows).rstrip("\n"))
     return MEASURED
 
 
@@ -210,7 +216,7 @@ def doctor_command(_arguments: argparse.Namespace) -> int:
     findings = machine.examine()
     for finding in findings:
         mark = {"ok": "ok    ", "warn": "warn  ", "spoils": "SPOILS"}[finding.level]
-        print(f"{mark}  {finding.what}" + (f"\n        mend: {finding.mend}" if finding.mend else ""))
+        output.say(f"{mark}  {finding.what}" + (f"\n        mend: {finding.mend}" if finding.mend else ""))
     return INVALID if any(finding.level == "spoils" for finding in findings) else MEASURED
 
 
@@ -219,15 +225,18 @@ COMMANDS = {"run": run_command, "list": list_command, "table": table_command, "d
 
 def main(argv: list[str]) -> int:
     try:
+        output.prepare()
         with interruptible():
             arguments = parser().parse_args(argv)
             return COMMANDS[arguments.command](arguments)
     except Refused as error:
-        print(f"tlsdyno: {error}", file=sys.stderr)
+        output.mention(f"tlsdyno: {error}")
         return USAGE
     except Interrupted as interruption:
         return interruption.exit_status
     except BrokenPipeError:
-        # Whoever read our output has seen enough. Python must not try to flush the rest at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return MEASURED
+        return MEASURED  # whoever read our output has seen enough
+    except OSError as error:
+        # A disk that is full, or a limit of this process: nothing here can mend it, and where it was met is enough.
+        output.mention(f"tlsdyno: {error.filename or 'the operating system'}: {error.strerror or error}")
+        return USAGE

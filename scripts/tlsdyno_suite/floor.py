@@ -1,6 +1,7 @@
 """The limit: what the TLS library alone costs on the subject's CPU for a cell's unit of work, as tls-floor measures
 it."""
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,16 +63,36 @@ def command(work: Work, cpus: tuple[int, ...], json_file: Path) -> list[str]:
     ]
 
 
-def read(path: Path) -> float | None:
-    """CPU microseconds per op; None when there is no figure."""
+def read(path: Path) -> float:
+    """CPU microseconds per op; ValueError with a reason when there is no figure."""
     try:
-        return float(json.loads(path.read_text())["cpu_us_per_op"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        cost = float(json.loads(path.read_text())["cpu_us_per_op"])
+    except OSError as error:
+        raise ValueError(f"tls-floor left no result: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError("tls-floor's result has no cpu_us_per_op") from error
+    if not cost > 0 or not math.isfinite(cost):
+        raise ValueError(f"tls-floor's result has a cost of {cost:g}")
+    return cost
 
 
-def cost_us(cell: Cell, measured: dict[Work, float]) -> float | None:
+@dataclass(frozen=True)
+class Limit:
+    """What an op of a cell costs the TLS library alone, or why that is not known."""
+
+    cost_us: float | None
+    reason: str
+
+
+def limit(cell: Cell, measured: dict[Work, float | str]) -> Limit:
+    """From what tls-floor measured: microseconds, or the reason why there are none."""
     parts = shares(cell)
-    if not parts or any(work not in measured for work in parts):
-        return None
-    return sum(share * measured[work] for work, share in parts.items())
+    if not parts:
+        return Limit(None, "tls-floor has no handshake without a request")
+    cost_us = 0.0
+    for work, share in parts.items():
+        cost = measured[work]
+        if isinstance(cost, str):
+            return Limit(None, cost)
+        cost_us += share * cost
+    return Limit(cost_us, "")

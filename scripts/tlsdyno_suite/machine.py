@@ -135,6 +135,12 @@ def examine_network() -> list[Finding]:
     if count < 20000 and read_text("/proc/sys/net/ipv4/tcp_tw_reuse") == "0":
         findings.append(Finding("warn", f"only {count} ports for outgoing connections, each blocked a minute after use",
                                 "sysctl net.ipv4.tcp_tw_reuse=2"))
+    congestion = read_text("/proc/sys/net/ipv4/tcp_congestion_control")
+    if congestion not in (None, "cubic", "reno"):
+        findings.append(Finding(
+            "warn", f"TCP congestion control is {congestion}: what paces with timers costs CPU time of its own, so "
+            "figures compare only with others of this machine and this setting",
+            "sysctl net.ipv4.tcp_congestion_control=cubic"))
     tracked = read_text("/proc/sys/net/netfilter/nf_conntrack_count")
     if tracked is not None:
         findings.append(Finding("warn", "connection tracking is loaded and costs every connection something",

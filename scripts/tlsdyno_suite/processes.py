@@ -24,7 +24,7 @@ class Failed(Exception):
 
 @dataclass
 class Program:
-    role: str  # subject, client, backend
+    role: str  # subject, client, backend, floor
     popen: subprocess.Popen[bytes]
     log: Path
     cpus: tuple[int, ...]
@@ -133,8 +133,10 @@ class Interrupted(BaseException):
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Turns the first such signal into Interrupted. Later ones are ignored: they would interrupt the cleaning up."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    """Turns the first such signal into Interrupted. Later ones are ignored: they would interrupt the cleaning up. A
+    signal that is ignored from the start stays so: that is how nohup and shells protect what runs in the background."""
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+               if signal.getsignal(number) is not signal.SIG_IGN]
 
     def interrupt(number: int, _frame: object) -> None:
         for each in numbers:

@@ -1,10 +1,13 @@
 """results.csv: one row per cell and repeat, units in the names, an empty field for what was not measured."""
+import contextlib
 import csv
+import io
 import os
 from pathlib import Path
 from typing import Any
 
 from .cell import Cell, parameters
+from .floor import Limit
 from .loads.loadgen import ERROR_CLASSES
 from .refusal import Refused
 from .verdict import Evidence, Verdict, ops, resumed_share
@@ -25,7 +28,9 @@ LATENCY = tuple(f"{phase}_{quantile}_us" for phase in PHASES for quantile in QUA
 ROLES = ("subject", "client", "backend")
 COST = (*(f"{role}_cpu_us_per_op" for role in ROLES), *(f"{role}_cpu_busy" for role in ROLES), "subject_rss_kib",
         "steal")
-LIMIT = ("capacity_per_core_per_s", "floor_cpu_us_per_op", "efficiency")
+LIMIT = ("capacity_per_core_per_s", "floor_cpu_us_per_op", "efficiency",
+         # Why there is no floor. Not in `reason`: the row itself is sound, and its status says so.
+         "floor_reason")
 VERDICT = ("status", "stands", "bound", "reason")
 ERRORS = tuple(f"errors_{name}" for name in ERROR_CLASSES)
 
@@ -55,7 +60,7 @@ def latency_row(evidence: Evidence) -> Row:
     return row
 
 
-def measured_row(evidence: Evidence, verdict: Verdict, rss_kib: int, floor_us: float | None) -> Row:
+def measured_row(evidence: Evidence, verdict: Verdict, rss_kib: int, limit: Limit) -> Row:
     cell, load = evidence.cell, evidence.load
     done = ops(cell, load)
     cpu_us = {role: 1e6 * seconds / done for role, seconds in evidence.cpu_s.items()} if done else {}
@@ -74,8 +79,8 @@ def measured_row(evidence: Evidence, verdict: Verdict, rss_kib: int, floor_us: f
            for role, seconds in evidence.cpu_s.items()},
         "subject_rss_kib": rss_kib or None, "steal": evidence.steal,
         "capacity_per_core_per_s": 1e6 / subject_us if subject_us else None,
-        "floor_cpu_us_per_op": floor_us,
-        "efficiency": floor_us / subject_us if subject_us and floor_us else None,
+        "floor_cpu_us_per_op": limit.cost_us, "floor_reason": limit.reason,
+        "efficiency": limit.cost_us / subject_us if subject_us and limit.cost_us else None,
         "status": verdict.status, "stands": verdict.stands, "bound": verdict.bound, "reason": verdict.reason,
         **{f"errors_{name}": load.errors.get(name) for name in ERROR_CLASSES},
     }
@@ -88,22 +93,34 @@ def field(value: Any) -> str:
 
 
 class Recorder:
-    """Appends rows. Each is one write of one whole line, then on the disk: what was measured survives whatever
-    comes."""
+    """Appends rows. Each is one whole line, then on the disk: what was measured survives whatever comes. A disk that is
+    full is a Refused that names the file; the file still ends with a whole line."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("x", newline="", encoding="utf-8")
-        self._writer = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
-        self._writer.writeheader()
-        self._sync()
+        self._path = path
+        try:
+            self._file = path.open("xb", buffering=0)
+        except OSError as error:
+            raise Refused(path, "", error.strerror or str(error)) from error
+        self._append(dict(zip(COLUMNS, COLUMNS)))
 
-    def _sync(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
+    def _append(self, fields: dict[str, str]) -> None:
+        line = io.StringIO()
+        csv.DictWriter(line, COLUMNS, lineterminator="\n").writerow(fields)
+        # A path may hold bytes that are no text; they are shown, not refused, when everything has been measured.
+        left = line.getvalue().encode(errors="backslashreplace")
+        begin = self._file.tell()
+        try:
+            while left:
+                left = left[self._file.write(left):]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(begin)
+            raise Refused(self._path, "", error.strerror or str(error)) from error
 
     def write(self, row: Row) -> None:
-        self._writer.writerow({name: field(row.get(name)) for name in COLUMNS})
-        self._sync()
+        self._append({name: field(row.get(name)) for name in COLUMNS})
 
     def close(self) -> None:
         self._file.close()

@@ -5,12 +5,12 @@ import json
 import os
 import random
 import re
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from . import floor, sessions
 from .cell import Cell, contradiction
@@ -24,7 +24,8 @@ from .record import Row, asked_row, measured_row
 from .sampler import Sampler, read_tcp_counters
 from .scenario import Scenario
 from .subjects import DRIVERS, Driver, Task
-from .verdict import Evidence, judge
+from .verdict import SAME, Evidence, count_differences, judge
+from .workspace import workspace
 
 READY_LIMIT_S = 10.0
 PORT_TRIES = 5
@@ -117,23 +118,22 @@ def start_subject(driver: Driver, task: Task, log: Path, programs: list[Program]
 
 
 def read_counters(address: str) -> dict[str, int]:
-    """The subject's own account of its handshakes. Loopback only, so no proxy of the environment may come between."""
+    """The subject's own account of its connections. Loopback only, so no proxy of the environment may come between."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"http://{address}/stats.json", timeout=2) as answer:
             counters = json.load(answer)
-        return {name: int(counters[name]) for name in ("handshakes_full", "handshakes_resumed", "handshakes_failed")}
+        return {name: int(counters[name]) for name in (*SAME, "handshakes_failed")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Failed(f"subject's statistics at {address} cannot be read: {error}") from error
 
 
-def settled_counters(address: str, before: dict[str, int], totals: dict[str, int]) -> dict[str, int]:
+def settled_counters(address: str, before: dict[str, int], totals: dict[str, Any]) -> dict[str, int]:
     """Growth of the counters; waits a moment for the server to have counted what the client has."""
     deadline = time.monotonic() + COUNTERS_SETTLE_S
     while True:
         growth = {name: value - before[name] for name, value in read_counters(address).items()}
-        equal = all(growth[name] == totals[name] for name in ("handshakes_full", "handshakes_resumed"))
-        if equal or time.monotonic() > deadline:
+        if not count_differences(growth, totals, 0) or time.monotonic() > deadline:
             return growth
         time.sleep(POLL_S)
 
@@ -151,15 +151,16 @@ def check_alive(programs: list[Program]) -> None:
 
 
 def watch(load: Program, others: list[Program], check_at_s: float, limit_s: float) -> set[str]:
-    """Until the load ends. Failed when one of the others ends before it, or when it does not end. Returns the roles
-    that were seen off their CPUs, looked at once in the midst of the load and once after it."""
+    """Until the load (or tls-floor) ends. Failed when one of the others ends before it, or when it does not end.
+    Returns the roles that were seen off their CPUs, looked at once in the midst of the load and once after it."""
     begin = time.monotonic()
     checked, strayed = False, set[str]()
     while load.popen.poll() is None:
         check_alive(others)
         elapsed = time.monotonic() - begin
         if elapsed > limit_s:
-            raise Failed(f"load generator did not end within {limit_s:g} s")
+            name = {"client": "load generator", "floor": "tls-floor"}[load.role]
+            raise Failed(f"{name} did not end within {limit_s:g} s")
         if not checked and elapsed > check_at_s:
             strayed |= unpinned([load, *others])
             checked = True
@@ -184,7 +185,8 @@ def gather(cell: Cell, placement: Placement, scenario: Scenario, result: loadgen
         tcp=tcp, unpinned=tuple(sorted(strayed)), counted=counted)
 
 
-def measure(plan: Plan, cell: Cell, placement: Placement, directory: Path, logs: str, floor_us: float | None) -> Row:
+def measure(plan: Plan, cell: Cell, placement: Placement, directory: Path, logs: str,
+            limit: floor.Limit) -> Row:
     """One cell, from nothing running to nothing running. `logs` is where the logs go, up to their role."""
     with crew() as programs:
         backend = start_backend(cell, placement, directory, Path(f"{logs}-backend.log"), programs)
@@ -198,7 +200,7 @@ def measure(plan: Plan, cell: Cell, placement: Placement, directory: Path, logs:
             # A server that died is why whatever came after it failed.
             check_alive(serving)
             raise
-        return measured_row(evidence, judge(evidence), rss_kib, floor_us)
+        return measured_row(evidence, judge(evidence), rss_kib, limit)
 
 
 def put_load(scenario: Scenario, cell: Cell, placement: Placement, address: str, serving: list[Program],
@@ -230,21 +232,27 @@ def put_load(scenario: Scenario, cell: Cell, placement: Placement, address: str,
     return gather(cell, placement, scenario, result, sampler, tcp, strayed, counted), sampler.resident_kib["subject"]
 
 
-def measure_floors(plan: Plan, directory: Path, log: Path) -> dict[floor.Work, float]:
-    """The limits that the cells of one round are held against. A work that cannot be measured has none."""
-    measured = {}
-    for work in plan.floor_works():
-        json_file = directory / "floor.json"
+def measure_floor(work: floor.Work, cpus: tuple[int, ...], json_file: Path, log: Path) -> float | str:
+    """CPU microseconds per op, or why there is no such figure."""
+    try:
         with crew() as programs:
-            program = start("floor", floor.command(work, plan.cpus, json_file), plan.cpus[:1], log)
+            program = start("floor", floor.command(work, cpus, json_file), cpus[:1], log)
             programs.append(program)
-            with contextlib.suppress(Failed):
-                watch(program, [], 0, floor.DURATION_S + DRAIN_LIMIT_S)
-        cost = floor.read(json_file) if program.popen.returncode == 0 else None
-        if cost:
-            measured[work] = cost
+            watch(program, [], 0, floor.DURATION_S + DRAIN_LIMIT_S)
+            if program.popen.returncode != 0:
+                return f"tls-floor {describe_end(program)}"
+        return floor.read(json_file)
+    except (Failed, ValueError) as error:
+        return str(error)
+    finally:
         json_file.unlink(missing_ok=True)
-    return measured
+
+
+def measure_floors(plan: Plan, directory: Path, logs: str) -> dict[floor.Work, float | str]:
+    """The limits that the cells of one round are held against. `logs` is where the logs go, up to their number: each
+    work has one of its own, or the last line of one could be another's."""
+    return {work: measure_floor(work, plan.cpus, directory / "floor.json", Path(f"{logs}-{number:02d}.log"))
+            for number, work in enumerate(plan.floor_works(), start=1)}
 
 
 @contextlib.contextmanager
@@ -262,16 +270,16 @@ def out_of_the_way(plan: Plan) -> Iterator[None]:
 def run(plan: Plan, logs: Path, finished: Callable[[Row], None], begun: Callable[[int, Cell], None]) -> None:
     """Every cell of every round. `begun` hears of each before it is measured, `finished` gets each row."""
     version = {cell.subject: DRIVERS[cell.subject].version() for cell in plan.cells}
-    with tempfile.TemporaryDirectory(prefix="tlsdyno-") as temporary, out_of_the_way(plan):
+    with workspace() as temporary, out_of_the_way(plan):
         for repeat, cells in enumerate(plan.rounds(), start=1):
-            floors = measure_floors(plan, Path(temporary), logs / f"floor-{repeat}.log")
+            floors = measure_floors(plan, temporary, f"{logs}/floor-{repeat}")
             for number, cell in enumerate(cells, start=1):
                 begun(repeat, cell)
                 row: Row = {
                     "run_id": plan.run_id, "scenario": plan.scenario.name, "repeat": repeat, "load_tool": "loadgen",
                     "subject_version": version[cell.subject], **asked_row(cell)}
                 name = re.sub(r"[^A-Za-z0-9.-]+", "-", f"{cell.label}-{cell.subject}")
-                directory = Path(temporary) / f"{repeat}-{number}"
+                directory = temporary / f"{repeat}-{number}"
                 directory.mkdir()
                 placement, reason = plan.placement(cell), plan.obstacle(cell)
                 if reason or placement is None:
@@ -279,7 +287,7 @@ def run(plan: Plan, logs: Path, finished: Callable[[Row], None], begun: Callable
                 else:
                     try:
                         row.update(measure(plan, cell, placement, directory, f"{logs}/{repeat}-{number:03d}-{name}",
-                                           floor.cost_us(cell, floors)))
+                                           floor.limit(cell, floors)))
                     except Failed as error:
                         row.update(status="failed", reason=str(error), placement=str(placement))
                 finished(row)

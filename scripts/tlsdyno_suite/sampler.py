@@ -3,7 +3,11 @@ nothing of this suite is measured in the same way as the reference.
 
 On loopback the kernel does the receiver's network work (softirq) in the sender's system call: a role that sends pays
 for part of the receiving of its peer. All subjects are alike in this, so they compare; the split between roles is not
-that of two machines. """
+that of two machines.
+
+Processes are found once a second, so one that lives for less than that may never be seen and its CPU time is in no
+role's. (Reading what a parent has from children it waited for would see it, ten milliseconds coarse.) No product here
+forks for a connection; a driver for one that does needs another way to be measured. """
 import os
 import threading
 import time

@@ -2,7 +2,9 @@
 import difflib
 import itertools
 import json
+import math
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import jsonschema
 from .cell import DEFAULTS, PARAMETERS, Cell
 from .programs import SCENARIOS
 from .refusal import Refused
-from .units import parse_time
+from .units import parse_length, parse_time
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,11 @@ def explain(error: jsonschema.ValidationError) -> tuple[str, str]:
         return key, f"impossible value {error.instance!r} (one of: {', '.join(map(str, error.validator_value))})"
     if error.validator in ("pattern", "anyOf"):
         return key, f"impossible value {error.instance!r}"
+    if error.validator == "type" and error.validator_value == "integer":
+        return key, f"impossible value {error.instance!r} (a whole number is wanted)"
+    if error.validator in ("minimum", "maximum"):
+        bound = "smallest" if error.validator == "minimum" else "largest"
+        return key, f"impossible value {error.instance!r} (the {bound} is {error.validator_value})"
     if error.validator == "minItems":
         return key, "needs at least one value"
     if error.validator == "uniqueItems":
@@ -104,9 +111,25 @@ def explain(error: jsonschema.ValidationError) -> tuple[str, str]:
     return key, error.message
 
 
+def is_integer(_checker: object, value: object) -> bool:
+    """Whole numbers are written without a point: 4.0 and 1e300 would be whole to JSON schema."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(_checker: object, value: object) -> bool:
+    """TOML has nan and inf, JSON has not."""
+    return is_integer(_checker, value) or isinstance(value, float) and math.isfinite(value)
+
+
+Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {"integer": is_integer, "number": is_number}))
+
+
 def check_schema(path: Path, data: dict[str, Any]) -> None:
     schema = json.loads((SCENARIOS / "schema.json").read_text())
-    found = jsonschema.Draft202012Validator(schema).iter_errors(data)
+    found = Validator(schema).iter_errors(data)
     errors = sorted(found, key=lambda error: list(map(str, error.absolute_path)))
     if errors:
         # An unknown key is the likeliest slip of the pen; whatever else is wrong often follows from it.
@@ -142,6 +165,13 @@ def check_parameters(path: Path, axes: tuple[Axis, ...], fixed: dict[str, int | 
             raise Refused(path, f"load.{name}", "is missing: set it in [load] or in an axis")
 
 
+def time_of(path: Path, key: str, value: Any, parse: Callable[[Any], float]) -> float:
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise Refused(path, key, str(error)) from error
+
+
 def load(path: Path, known_subjects: tuple[str, ...]) -> Scenario:
     data = read(path)
     check_schema(path, data)
@@ -154,14 +184,12 @@ def load(path: Path, known_subjects: tuple[str, ...]) -> Scenario:
     fixed = {name: value for name, value in settings.items() if name in PARAMETERS}
     check_parameters(path, axes, fixed)
     placement = data.get("placement", {})
-    scenario = Scenario(
+    return Scenario(
         path=path, name=path.stem, title=data["title"], source=data.get("source", ""), subjects=subjects, axes=axes,
-        fixed=fixed, duration_s=parse_time(settings["duration"]), warmup_s=parse_time(settings.get("warmup", "1s")),
+        fixed=fixed, duration_s=time_of(path, "load.duration", settings["duration"], parse_length),
+        warmup_s=time_of(path, "load.warmup", settings.get("warmup", "1s"), parse_time),
         repeats=settings.get("repeats", 1), seed=data.get("seed"), backend_beside=placement.get("backend", "client"),
         cpus=tuple(placement["cpus"]) if "cpus" in placement else None)
-    if scenario.duration_s <= 0:
-        raise Refused(path, "load.duration", "must be longer than nothing")
-    return scenario
 
 
 def narrow(scenario: Scenario, restrictions: list[str]) -> Scenario:

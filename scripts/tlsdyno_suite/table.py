@@ -12,6 +12,7 @@ from .cell import PARAMETERS
 from .statistics import median, spread
 
 CsvRow = dict[str, str]
+Key = tuple[str, ...]  # of a section: its case, and the value of every parameter that varies
 
 LOOPBACK_NOTE = (
     "Client, subject and backend share one machine: on loopback the kernel does part of a receiver's work at the "
@@ -37,9 +38,14 @@ class Line:
 
 @dataclass
 class Section:
+    key: Key
     title: str
     detail: str
     lines: dict[str, Line] = field(default_factory=dict)
+
+    @property
+    def heading(self) -> str:
+        return self.title + (f" ({self.detail})" if self.detail else "")
 
     @property
     def limit_us(self) -> float | None:
@@ -146,7 +152,7 @@ def sections(rows: list[CsvRow]) -> list[Section]:
     """In the order of the cells of the scenario as far as the CSV tells it: by case and parameters, subjects by first
     sight of all. The rows of a run come in random order, so the order of the file is no order."""
     differing = varying(rows)
-    found: dict[tuple[str, ...], Section] = {}
+    found: dict[Key, Section] = {}
     for row in rows:
         key = (row["case"], *(row[name] for name in differing))
         if key not in found:
@@ -154,7 +160,7 @@ def sections(rows: list[CsvRow]) -> list[Section]:
             said = [name for name in differing if name != "reuse" or row["requests_per_connection"] != "inf"]
             detail = ", ".join(parameter_text(name, row[name]) for name in said)
             title = bundle_names(row["case"])
-            found[key] = Section(title or detail, detail if title else "")
+            found[key] = Section(key, title or detail, detail if title else "")
         line = found[key].lines.setdefault(row["subject"], Line(row["subject"]))
         line.rows.append(row)
     return [found[key] for key in sorted(found, key=section_order)]
@@ -164,7 +170,7 @@ def sections(rows: list[CsvRow]) -> list[Section]:
 WORD_ORDER = {"never": 0, "full": 0, "always": 2, "resumed": 2, "keep-alive": 3, "inf": 3}
 
 
-def section_order(key: tuple[str, ...]) -> list[tuple[int, float, str]]:
+def section_order(key: Key) -> list[tuple[int, float, str]]:
     words = [word for part in key for word in (part.replace(";", "=").split("=")[1::2] if "=" in part else [part])]
     return [(WORD_ORDER.get(word, 1), float(word) if word.isdigit() else 0.0, word) for word in words]
 
@@ -174,7 +180,8 @@ def subject_order(line: Line) -> tuple[bool, str]:
     return not line.subject.startswith("reference"), line.subject
 
 
-NUMERAL = re.compile(r"\d+(?:\.\d+)?")
+# A number that stands alone; digits in a name (TLSv1.2, P-256, CPU 1) are no figure and have no range.
+NUMERAL = re.compile(r"(?<![^\s(\[])(?<!CPU )\d+(?:\.\d+)?(?=$|[\s%,;:!?)\]]|\.(?:\s|$))")
 
 
 def merge_numbers(reasons: list[str]) -> str:
@@ -188,40 +195,56 @@ def merge_numbers(reasons: list[str]) -> str:
 @dataclass
 class Note:
     mark: int
-    status: str
-    stands: str
+    what: str
     reasons: list[str] = field(default_factory=list)
-    where: dict[str, dict[str, int]] = field(default_factory=dict)  # section, subject, rows
+    where: dict[Key, dict[str, int]] = field(default_factory=dict)  # section, subject, rows
 
-    def text(self) -> str:
-        what = {"skipped": "Skipped", "failed": "FAILED"}.get(
-            self.status, "Rate left out" if self.stands == "cost" else "INVALID, left out")
-
+    def text(self, names: dict[Key, str]) -> str:
         def who(counts: dict[str, int]) -> str:
             return ", ".join(f"{subject} (x{count})" if count > 1 else subject for subject, count in counts.items())
 
-        places = "; ".join(f"{section}: {who(counts)}" for section, counts in self.where.items())
-        return f"{what}: {merge_numbers(self.reasons)}. {places}."
+        places = "; ".join((f"{names[section]}: " if names[section] else "") + who(counts)
+                           for section, counts in self.where.items())
+        return f"{self.what}: {merge_numbers(self.reasons)}. {places}."
 
 
-def notes(tabled: list[Section]) -> tuple[list[Note], dict[tuple[str, str], set[int]]]:
-    """A footnote for each kind of row that is not ok, and the marks of each line."""
-    by_kind: dict[tuple[str, ...], Note] = {}
-    marks: dict[tuple[str, str], set[int]] = {}
+def remarks(row: CsvRow) -> list[tuple[str, str, str]]:
+    """What has to be said of a row: in what words, the reason, and what reasons share a footnote with it. Those of a
+    verdict do when they differ in their figures only. The figures of a failure are dates, process numbers and versions,
+    so only the same words make the same footnote."""
+    said = []
+    if row["status"] == "invalid":
+        what = "Rate left out" if row["stands"] == "cost" else "INVALID, left out"
+        # A verdict joins its reasons with semicolons.
+        said += [(what, reason, NUMERAL.sub("#", reason)) for reason in row["reason"].split("; ")]
+    elif row["status"] != "ok":
+        said.append(({"skipped": "Skipped", "failed": "FAILED"}.get(row["status"], row["status"]), row["reason"],
+                     row["reason"]))
+    if row["floor_reason"]:
+        said.append(("No floor", row["floor_reason"], row["floor_reason"]))
+    return said
+
+
+def notes(tabled: list[Section]) -> tuple[list[Note], dict[tuple[Key, str], set[int]]]:
+    """A footnote for each kind of thing to say, and the marks of each line."""
+    by_kind: dict[tuple[str, str], Note] = {}
+    marks: dict[tuple[Key, str], set[int]] = {}
     for section in tabled:
         for line in sorted(section.lines.values(), key=subject_order):
             for row in line.rows:
-                if row["status"] == "ok":
-                    continue
-                # A verdict joins its reasons with semicolons; each has a footnote, shared by all rows it spoils.
-                for reason in row["reason"].split("; ") if row["status"] == "invalid" else [row["reason"]]:
-                    kind = (row["status"], row["stands"], NUMERAL.sub("#", reason))
-                    note = by_kind.setdefault(kind, Note(len(by_kind) + 1, row["status"], row["stands"]))
+                for what, reason, kind in remarks(row):
+                    note = by_kind.setdefault((what, kind), Note(len(by_kind) + 1, what))
                     note.reasons.append(reason)
-                    counts = note.where.setdefault(section.title, {})
+                    counts = note.where.setdefault(section.key, {})
                     counts[line.subject] = counts.get(line.subject, 0) + 1
-                    marks.setdefault((section.title, line.subject), set()).add(note.mark)
+                    marks.setdefault((section.key, line.subject), set()).add(note.mark)
     return list(by_kind.values()), marks
+
+
+def section_names(tabled: list[Section]) -> dict[Key, str]:
+    """Titles; with the detail where a title alone would not tell one section from another."""
+    count = Counter(section.title for section in tabled)
+    return {section.key: section.heading if count[section.title] > 1 else section.title for section in tabled}
 
 
 def mark_text(marks: set[int]) -> str:
@@ -274,6 +297,7 @@ def subject_name(line: Line) -> str:
 def render_text(rows: list[CsvRow]) -> str:
     tabled = sections(rows)
     found, marks = notes(tabled)
+    names = section_names(tabled)
 
     def ruled(name: str, cells: list[str], mark: str = "") -> str:
         figures = "".join(f"  {cell:>{column.width}}" for cell, column in zip(cells, COLUMNS))
@@ -283,17 +307,17 @@ def render_text(rows: list[CsvRow]) -> str:
     out = [f"{rows[0]['scenario']}  {rows[0]['run_id']}", *wrap(f"All: {common_text(rows)}", 5), "",
            ruled("", [column.heading for column in COLUMNS]), rule]
     for section in tabled:
-        out.append(section.title + (f"  ({section.detail})" if section.detail else ""))
+        out.append(section.heading)
         for line in sorted(section.lines.values(), key=subject_order):
             out.append(ruled(f"  {subject_name(line)}", [column.text(line) for column in COLUMNS],
-                             mark_text(marks.get((section.title, line.subject), set()))))
+                             mark_text(marks.get((section.key, line.subject), set()))))
         if limits := limit_cells(section):
             out.append(ruled("  (TLS library alone)", limits))
         out.append(rule)
     repeated = any(len(line.rows) > 1 for section in tabled for line in section.lines.values())
     out.append(summary(rows) + (" Medians, ± half the range." if repeated else ""))
     for note in found:
-        out += wrap(f"[{note.mark}] {note.text()}", 4)
+        out += wrap(f"[{note.mark}] {note.text(names)}", 4)
     for text in (*EXPLANATION, LOOPBACK_NOTE):
         out += wrap(text, 2)
     return "\n".join(out) + "\n"
@@ -302,22 +326,23 @@ def render_text(rows: list[CsvRow]) -> str:
 def render_markdown(rows: list[CsvRow]) -> str:
     tabled = sections(rows)
     found, marks = notes(tabled)
+    names = section_names(tabled)
 
     def ruled(cells: list[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
     out = [f"## {rows[0]['scenario']} ({rows[0]['run_id']})", "", f"All: {common_text(rows)}.", ""]
     for section in tabled:
-        out += [f"### {section.title}" + (f" ({section.detail})" if section.detail else ""), "",
+        out += [f"### {section.heading}", "",
                 ruled(["subject", *(column.heading for column in COLUMNS), "notes"]),
                 "|---|" + "---:|" * len(COLUMNS) + "---|"]
         for line in sorted(section.lines.values(), key=subject_order):
             out.append(ruled([subject_name(line), *(column.text(line) for column in COLUMNS),
-                              mark_text(marks.get((section.title, line.subject), set()))]))
+                              mark_text(marks.get((section.key, line.subject), set()))]))
         if limits := limit_cells(section):
             out.append(ruled(["*TLS library alone*", *limits, ""]))
         out.append("")
-    out += [summary(rows), "", *(f"- [{note.mark}] {note.text()}" for note in found), ""]
+    out += [summary(rows), "", *(f"- [{note.mark}] {note.text(names)}" for note in found), ""]
     out += [f"{text}  " for text in (*EXPLANATION, LOOPBACK_NOTE)]
     return "\n".join(out) + "\n"
 

@@ -2,6 +2,7 @@
 import re
 
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
+LONGEST_S = 86400.0  # nobody measures a cell for a day; a longer time is a slip of the pen
 
 
 def parse_time(text: str | int | float) -> float:
@@ -9,7 +10,18 @@ def parse_time(text: str | int | float) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|)", str(text))
     if not found:
         raise ValueError(f"'{text}' is not a time such as 500ms, 5s or 2m")
-    return float(found[1]) * SECONDS[found[2]]
+    seconds = float(found[1]) * SECONDS[found[2]]
+    if seconds > LONGEST_S:
+        raise ValueError(f"'{text}' is longer than a day")
+    return seconds
+
+
+def parse_length(text: str | int | float) -> float:
+    """A time that something lasts: at least the millisecond that the C programs can tell from nothing."""
+    seconds = parse_time(text)
+    if seconds < 0.001:
+        raise ValueError("must be longer than nothing (1ms or more)")
+    return seconds
 
 
 def format_time(seconds: float) -> str:

@@ -4,6 +4,7 @@ Thresholds without a source are proposals, to be calibrated with runs of one bui
 machine. """
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from .cell import Cell
 from .loads.loadgen import Result
@@ -48,6 +49,7 @@ class Rule:
 
 
 SHORT_GAP_S = 0.25  # a gap between readings taken in any window: so long may a busy machine keep the sampler waiting
+NAMES = {"subject": "subject", "client": "load generator", "backend": "backend"}
 SATURATED = 0.95  # share of its cores at which a role counts as the bottleneck
 
 
@@ -76,31 +78,79 @@ def average(busy: dict[int, float], cpus: tuple[int, ...]) -> float:
     return sum(busy.get(cpu, 0.0) for cpu in cpus) / len(cpus)
 
 
-def bound(evidence: Evidence) -> str:
-    """Who was the bottleneck. The subject, when its own CPU time fills its cores. The others by whose CPUs had no
-    time left, and, where several share them, by who used most."""
+@dataclass(frozen=True)
+class Contest:
+    """Roles that share CPUs, and what they made of them."""
+
+    cpus: tuple[int, ...]
+    shares: dict[str, float]  # of these CPUs, by role, the largest first
+    busy: float               # share of these CPUs that was not idle, whoever used it
+
+    @property
+    def filled(self) -> bool:
+        return sum(self.shares.values()) >= SATURATED
+
+
+def contests(evidence: Evidence) -> list[Contest]:
+    """Each CPU with the roles that have no other; then each set of CPUs that roles share, with all of them. How the
+    time of a role is spread over several CPUs is not known, so of such a role only the whole can be judged."""
+    homes = {role: set(getattr(evidence.placement, role)) for role in evidence.cpu_s}
+    single = [{cpu} for cpu in sorted(set().union(*homes.values()))]
+    joint = [set(cpus) for cpus in single]
+    for cpus in homes.values():
+        joint = [part for part in joint if not part & cpus] + [set().union(*(part for part in joint if part & cpus))]
+    found = []
+    for cpus in [*single, *(part for part in joint if len(part) > 1)]:
+        shares = {role: role_share(evidence, role, len(cpus)) for role, home in homes.items() if home <= cpus}
+        found.append(Contest(tuple(sorted(cpus)), dict(sorted(shares.items(), key=lambda item: -item[1])),
+                             average(evidence.busy, tuple(cpus))))
+    return found
+
+
+def bottleneck_of(evidence: Evidence) -> tuple[str, str]:
+    """Who was the bottleneck, and in words what else kept the subject from being it.
+
+    The subject is, when its own CPU time fills its cores. Else a role is, when the roles of its CPU fill it: the
+    largest of them, or, where the subject is one of them, only a role that fills the CPU by itself. A subject that has
+    70 % of a core of which a backend has the rest ran out of CPU, but at what the backend left it, which is nobody's
+    capacity; and the backend did not hold it up either. That is `none`, with a reason that names who shared. Nobody
+    of this cell is to blame where a CPU was full and its roles did not fill it."""
     placement = evidence.placement
-    if role_share(evidence, "subject", len(placement.subject)) >= SATURATED:
-        return "subject"
-    homes = {"client": placement.client, "backend": placement.backend}
-    for cpus in (placement.client, placement.backend):
-        if average(evidence.busy, cpus) >= SATURATED:
-            return max((role for role in homes if set(homes[role]) & set(cpus)), key=lambda role: evidence.cpu_s[role])
-    return "none"
+    own = role_share(evidence, "subject", len(placement.subject))
+    if own >= SATURATED:
+        return "subject", ""
+    subject = f"subject {percent(own)}"
+    held = contests(evidence)
+    for contest in filter(lambda each: each.filled, held):
+        role, used = next(iter(contest.shares.items()))
+        if "subject" not in contest.shares or used >= SATURATED:
+            beside = "" if used >= SATURATED else "".join(
+                f", {NAMES[other]} {percent(share)}" for other, share in list(contest.shares.items())[1:])
+            return role, (f"{NAMES[role]} was the bottleneck ({percent(used)} of its core, which was "
+                          f"{percent(contest.busy)} busy{beside}, {subject})")
+    for contest in filter(lambda each: each.filled, held):
+        sharers = ", ".join(f"{NAMES[role]} {percent(share)}" for role, share in contest.shares.items())
+        return "none", f"no role alone was the bottleneck: several filled CPU {cpu_list(contest.cpus)} ({sharers})"
+    for contest in held:
+        # What the hypervisor took is not idle either, and has a rule of its own. A role that has more CPUs than these
+        # may be who filled them: then nothing is said of others.
+        whole = not any(set(getattr(placement, role)) & set(contest.cpus)
+                        for role in NAMES if role not in contest.shares)
+        others = contest.busy - sum(contest.shares.values()) - evidence.steal
+        if whole and contest.busy >= SATURATED and others > 1 - SATURATED:
+            sharers = ", ".join(f"{NAMES[role]} {percent(share)}" for role, share in contest.shares.items())
+            also = "" if "subject" in contest.shares else f", {subject} of its cores"
+            return "none", (f"something else used CPU {cpu_list(contest.cpus)} ({percent(others)} beside "
+                            f"{sharers}{also})")
+    return "none", f"nobody was the bottleneck ({subject} of its cores)"
+
+
+def bound(evidence: Evidence) -> str:
+    return bottleneck_of(evidence)[0]
 
 
 def bottleneck(evidence: Evidence, _threshold: float) -> str | None:
-    who = bound(evidence)
-    subject = percent(role_share(evidence, "subject", len(evidence.placement.subject)))
-    if who == "subject":
-        return None
-    if who == "none":
-        return f"nobody was the bottleneck (subject {subject} of its cores)"
-    home = evidence.placement.client if who == "client" else evidence.placement.backend
-    name = {"client": "load generator", "backend": "backend"}[who]
-    used = percent(role_share(evidence, who, len(home)))
-    busy = percent(average(evidence.busy, home))
-    return f"{name} was the bottleneck ({used} of its core, which was {busy} busy, subject {subject})"
+    return bottleneck_of(evidence)[1] or None
 
 
 def overlap(evidence: Evidence, _threshold: float) -> str | None:
@@ -142,14 +192,29 @@ def why_full(load: Result) -> str:
     return f"{load.resume_offered} sessions were offered in {load.handshakes} handshakes"
 
 
+# Errors of the client that may end a handshake which its server counts as failed.
+IN_HANDSHAKE = ("tls_alert", "tls_protocol", "tls_timeout", "reset", "unexpected_eof", "io_timeout")
+# What the subject counts, and what the client calls the same.
+SAME = {"handshakes_full": "handshakes_full", "handshakes_resumed": "handshakes_resumed",
+        "connections_accepted": "connections_opened"}
+
+
+def count_differences(counted: dict[str, int], load_totals: dict[str, Any], threshold: float) -> list[str]:
+    """Where the subject's account of the whole life of the load is not the client's. Handshakes that failed are equal
+    only when there was none: which of its errors fell in a handshake the client does not say."""
+    differences = [f"{name} {counted[name]}, not {load_totals[theirs]}" for name, theirs in SAME.items()
+                   if abs(counted[name] - load_totals[theirs]) > threshold]
+    failed, errors = counted["handshakes_failed"], load_totals["errors"]
+    at_most = sum(errors.get(name, 0) for name in IN_HANDSHAKE)
+    if failed > at_most + threshold:
+        differences.append(f"handshakes_failed {failed}, not {at_most}")
+    return differences
+
+
 def own_counters(evidence: Evidence, threshold: float) -> str | None:
     if evidence.counted is None:
         return None
-    differences = [
-        f"{name} {evidence.counted.get(name, 0)}, not {evidence.load.totals[name]}"
-        for name in ("handshakes_full", "handshakes_resumed")
-        if abs(evidence.counted.get(name, 0) - evidence.load.totals[name]) > threshold
-    ]
+    differences = count_differences(evidence.counted, evidence.load.totals, threshold)
     return "the subject counted otherwise than the client: " + ", ".join(differences) if differences else None
 
 
@@ -167,8 +232,18 @@ def negotiated(evidence: Evidence, _threshold: float) -> str | None:
                 continue
             if got != value:
                 return f"negotiated {name} {got or 'unknown'}, not {value}"
-    if load.certificate_key and load.certificate_key != cell.cert_key:
-        return f"the certificate's key was {load.certificate_key}, not {cell.cert_key}"
+    return None
+
+
+def certificate(evidence: Evidence, _threshold: float) -> str | None:
+    """Of every full handshake of the whole life; one that resumes a session has no certificate."""
+    wanted, load = evidence.cell.cert_key, evidence.load
+    for seen in load.certificates:
+        if seen.get("key") and seen["key"] != wanted:
+            return f"the certificate's key was {seen['key']}, not {wanted}"
+    said = sum(int(seen.get("count", 0)) for seen in load.certificates if seen.get("key"))
+    if said < load.totals["handshakes_full"]:
+        return "the load generator does not say whose certificate it saw"
     return None
 
 
@@ -216,9 +291,14 @@ def stolen(evidence: Evidence, threshold: float) -> str | None:
     return f"the hypervisor took {percent(evidence.steal, 1)} of the CPU" if evidence.steal > threshold else None
 
 
+# The kernel counts these for the whole machine (network namespace), so the traffic of others spoils a rate too: better
+# a rate left out than one that lost segments of its own and does not say so.
+EVERYBODYS = " (counted for the whole machine)"
+
+
 def listen_queue(evidence: Evidence, threshold: float) -> str | None:
     lost = max(evidence.tcp["ListenOverflows"], evidence.tcp["ListenDrops"])
-    return f"{lost} connections did not fit in a listen queue" if lost > threshold else None
+    return f"{lost} connections did not fit in a listen queue{EVERYBODYS}" if lost > threshold else None
 
 
 def retransmits(evidence: Evidence, threshold: float) -> str | None:
@@ -226,7 +306,7 @@ def retransmits(evidence: Evidence, threshold: float) -> str | None:
     # computes a signature with 50 connections waiting; the probe's copy is thrown away on arrival.
     segments = evidence.tcp["RetransSegs"] - evidence.tcp["TCPLossProbes"]
     done = max(ops(evidence.cell, evidence.load), 1)
-    return f"{segments} segments were lost and sent again" if segments > threshold * done else None
+    return f"{segments} segments were lost and sent again{EVERYBODYS}" if segments > threshold * done else None
 
 
 RULES = (
@@ -236,8 +316,9 @@ RULES = (
          "attempts means none", errors),
     Rule("reuse", ALL, 0.001,
          "a full handshake costs up to 25 resumed ones, so a slip of 0.1 % is one of 1 to 3 % in the cost", reuse),
-    Rule("counters", ALL, 0, "two counts of the same handshakes are equal or one is wrong", own_counters),
+    Rule("counters", ALL, 0, "two counts of the same connections are equal or one is wrong", own_counters),
     Rule("negotiated", ALL, 0, "one connection with another cipher measures something else", negotiated),
+    Rule("certificate", ALL, 0, "another key costs another signature, up to 30 times as much", certificate),
     Rule("length", ALL, 0, "an answer of another length is another answer", length),
     Rule("window", ALL, 0.98, "the load ended before its time; 2 % for timers", window),
     Rule("sampling", ALL, 0.05,
@@ -250,9 +331,12 @@ RULES = (
          "the kernel that is not charged to it (proposal)", bottleneck),
     Rule("steady", RATE, 0.03, "testers of network equipment call a rate stable when it stays within 3 %", steady),
     Rule("steal", RATE, 0.01, "time that was not there cannot be used; CPU clocks do not count it", stolen),
-    Rule("listen queue", RATE, 0, "a connection that does not fit waits a second for its next try", listen_queue),
+    Rule("listen queue", RATE, 0,
+         "a connection that does not fit waits a second for its next try; the counter is the machine's, so others may "
+         "be to blame", listen_queue),
     Rule("retransmits", RATE, 0.001,
-         "on loopback nothing is lost unless a queue is full, and each loss waits 200 ms and more (proposal)",
+         "on loopback nothing is lost unless a queue is full, and each loss waits 200 ms and more; the counter is the "
+         "machine's, so others may be to blame (proposal)",
          retransmits),
 )
 

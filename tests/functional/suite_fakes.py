@@ -21,6 +21,11 @@ def seconds(text):
     return float(text[:-2]) / 1000 if text.endswith("ms") else float(text.rstrip("s"))
 
 
+def burn(until):
+    while not until():
+        pass
+
+
 def forever():
     if recipe.get("stubborn") == name:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -32,7 +37,7 @@ def forever():
 
 class Statistics(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        counts = {"handshakes_full": 0, "handshakes_resumed": 0, "handshakes_failed": 0}
+        counts = {"handshakes_full": 0, "handshakes_resumed": 0, "handshakes_failed": 0, "connections_accepted": 0}
         if os.path.exists(counters):
             counts.update(json.load(open(counters)))
         self.send_response(200)
@@ -47,6 +52,8 @@ def listen():
     if recipe.get("silent") == name:
         print("it cannot be done", file=sys.stderr, flush=True)
         sys.exit(1)
+    if recipe.get("burns_before") == name:
+        burn(lambda: time.process_time() > 1.0)
     for leftover in (counters, loading) if name == "echo-backend" else ():
         if os.path.exists(leftover):
             os.remove(leftover)
@@ -56,9 +63,15 @@ def listen():
         print("stats on 127.0.0.1:%d" % server.server_address[1], flush=True)
     server = socket.create_server(("127.0.0.1", 0))
     print("listening on 127.0.0.1:%d" % server.getsockname()[1], flush=True)
+    while {"dies", "strays", "burns"} & {key for key, value in recipe.items() if value == name}:
+        if os.path.exists(loading):
+            break
+        time.sleep(0.01)
+    if recipe.get("strays") == name:
+        os.sched_setaffinity(0, range(os.cpu_count()))
+    if recipe.get("burns") == name:
+        burn(lambda: False)
     if recipe.get("dies") == name:
-        while not os.path.exists(loading):
-            time.sleep(0.01)
         print("I am not feeling well", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     forever()
@@ -66,15 +79,18 @@ def listen():
 
 def load():
     open(loading, "w").close()
+    if recipe.get("strays") == name:
+        os.sched_setaffinity(0, range(os.cpu_count()))
     if recipe.get("dies") == name:
         print("I am not feeling well", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     length = seconds(option("-d"))
     time.sleep(seconds(option("--warmup")))
     begin, begin_ns = time.monotonic(), time.time_ns()
-    while time.monotonic() < begin + length:
-        if not recipe.get("burns"):
-            time.sleep(length)
+    if recipe.get("burns") == name:
+        burn(lambda: time.monotonic() > begin + length)
+    else:
+        time.sleep(length)
     length = time.monotonic() - begin
     resumed = {"never": 0, "always": 1000}[option("--reuse")]
     counts = {"handshakes_full": 1000 - resumed, "handshakes_resumed": resumed}
@@ -92,13 +108,14 @@ def load():
         "latency_us": {"transaction": {"count": 1000, "mean": 5, "p50": 4, "p90": 6, "p99": 7, "p999": 8, "max": 9}},
         "negotiated": [{"tls_version": option("--tls-version"), "cipher": option("--cipher"),
                         "group": option("--group"), "count": 1000}],
-        "certificate": {"key": recipe.get("key", "ecdsa:P-256")}, "errors": {}, "totals": totals,
+        "certificates": [{"key": "ecdsa:P-256", "chain_bytes": 500, "count": 1000}], "errors": {}, "totals": totals,
         "half_rates": {"first": 500, "second": 500}, "response_body_bytes": {"min": body, "max": body},
     }
     result.update(recipe.get("result", {}))
     totals["errors"] = result["errors"]
     with open(counters, "w") as file:
-        json.dump(dict({key: totals[key] for key in counts}, **recipe.get("server_counts", {})), file)
+        json.dump({**{key: totals[key] for key in counts}, "connections_accepted": totals["connections_opened"],
+                   **recipe.get("server_counts", {})}, file)
     with open(option("--json"), "w") as file:
         file.write(recipe["json"] if "json" in recipe else json.dumps(result))
     sys.exit(recipe.get("status", 1 if any(result["errors"].values()) else 0))
@@ -107,6 +124,9 @@ def load():
 if name == "proxy" and "--version" in argv:
     print("proxy 0.0.fake")
 elif name == "tls-floor":
+    if recipe.get("silent") == name:
+        print("it cannot be done", file=sys.stderr, flush=True)
+        sys.exit(1)
     with open(option("--json"), "w") as file:
         json.dump({"cpu_us_per_op": 100.0}, file)
 else:

@@ -97,7 +97,10 @@ def test_a_killed_program_fails_its_row_and_the_run_goes_on(place: Path, victim:
 
 
 def test_a_killed_proxy_worker_spoils_the_row(place: Path) -> None:
-    """Its master replaces it, so the run goes on to its end: the errors that the clients saw are left to tell."""
+    """Its master replaces it, so the run goes on to its end: the errors that the clients saw are left to tell. Those
+    whose connections wait in the listen queue see none, so these connections last."""
+    with (place / "some.toml").open("a") as file:
+        file.write("requests_per_connection = 100\n")
     runner = start(place)
     wait_for_load(place, runner)
     os.kill(processes(place, "proxy")[-1], signal.SIGKILL)
@@ -123,7 +126,7 @@ import http.server, json, socketserver, ssl, sys, threading
 if "--version" in sys.argv:
     print("proxy forgetful")
     sys.exit()
-counts = {"handshakes_full": 0, "handshakes_resumed": 0, "handshakes_failed": 0}
+counts = {"handshakes_full": 0, "handshakes_resumed": 0, "handshakes_failed": 0, "connections_accepted": 0}
 lock = threading.Lock()
 class Statistics(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -134,6 +137,8 @@ class Statistics(http.server.BaseHTTPRequestHandler):
         pass
 class Relay(socketserver.BaseRequestHandler):
     def handle(self):
+        with lock:
+            counts["connections_accepted"] += 1
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(sys.argv[-1])
         try:

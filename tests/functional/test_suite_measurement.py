@@ -27,6 +27,10 @@ def test_resumption_is_proven_on_both_sides_and_its_absence_is_seen(tmp_path, ki
         assert row["stands"] in ("cost", "all"), row["reason"]
         assert "resumed" not in row["reason"] and "counted" not in row["reason"]
         assert float(row["subject_cpu_us_per_op"]) > 0 and float(row["efficiency"]) > 0
+    # An RSA signature costs whoever makes it many times what its verification costs the client.
+    full = rows["reference", "never"]
+    cost = {role: float(full[f"{role}_cpu_us_per_op"]) for role in ("subject", "client", "backend")}
+    assert cost["subject"] > max(cost["client"], cost["backend"]) and min(cost.values()) > 0
     assert rows["reference", "never"]["resumed_share"] == "0" and rows["reference", "always"]["resumed_share"] == "1"
     spoilt = rows["reference-no-resume", "always"]
     assert (spoilt["status"], spoilt["stands"]) == ("invalid", "")

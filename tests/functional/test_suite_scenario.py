@@ -1,5 +1,6 @@
 """Scenario files: what they expand to, and that whatever is wrong in one is refused with its file, key and reason."""
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,30 @@ BROKEN = {
     "bad key": (SCENARIO.replace("ecdsa:P-256", "rsa:77"), r"load\.cert_key: impossible value 'rsa:77'"),
     "bad version": (SCENARIO.replace("TLSv1.3", "TLSv1.4"), r"load\.tls_version: impossible value 'TLSv1.4'"),
     "no connections": (SCENARIO.replace("connections = 4", "connections = 0"), r"load\.connections: "),
+    "nan time": (SCENARIO.replace('"400ms"', "nan"), r"load\.duration: impossible value nan"),
+    "infinite time": (SCENARIO.replace('"400ms"', "inf"), r"load\.duration: impossible value inf"),
+    "infinite warmup": (SCENARIO.replace('"100ms"', "-inf"), r"load\.warmup: impossible value -inf"),
+    "huge time": (SCENARIO.replace('"400ms"', "1e300"), r"load\.duration: '1e\+300' is not a time"),
+    "time of a century": (SCENARIO.replace("400ms", "99999999m"), r"load\.duration: '99999999m' is longer than a day"),
+    "too short a time": (SCENARIO.replace('"400ms"', "0.0004"), r"load\.duration: must be longer than nothing"),
+    "negative time": (SCENARIO.replace('"400ms"', "-1"), r"load\.duration: impossible value -1"),
+    "true time": (SCENARIO.replace('"400ms"', "true"), r"load\.duration: impossible value True"),
+    "nan connections": (SCENARIO.replace("connections = 4", "connections = nan"),
+                        r"load\.connections: impossible value nan \(a whole number is wanted\)"),
+    "huge connections": (SCENARIO.replace("connections = 4", f"connections = {10**30}"),
+                         r"load\.connections: impossible value 10* \(the largest is 1000000\)"),
+    "fraction of a core": (SCENARIO + "cores = 2.0\n", r"load\.cores: impossible value 2\.0 \(a whole number"),
+    "huge seed": (f"seed = {2**70}\n" + SCENARIO, r"seed: impossible value \d+ \(the largest is"),
+    "infinite seed": ("seed = inf\n" + SCENARIO, r"seed: impossible value inf"),
+    "infinite repeats": (SCENARIO + "repeats = inf\n", r"load\.repeats: impossible value inf"),
+    "nan size": (SCENARIO + "response_bytes = nan\n", r"load\.response_bytes: impossible value nan"),
+    "infinite requests": (SCENARIO + "requests_per_connection = inf\n",
+                          r"load\.requests_per_connection: impossible value inf"),
+    "nan in an axis": (SCENARIO.replace('reuse = ["never", "always"]', "connections = [1, nan]").replace(
+        "connections = 4\n", ""), r"axes\.connections\[1\]: impossible value nan"),
+    "nan in a bundle": (SCENARIO + "[axes.x]\na = { cores = nan }\n", r"axes\.x\.a\.cores: impossible value nan"),
+    "infinite cpu": (SCENARIO + "[placement]\ncpus = [inf]\n", r"placement\.cpus\[0\]: impossible value inf"),
+    "huge period": (SCENARIO.replace('"always"', '"every:99999999999"'), r"axes\.reuse\[1\]: impossible value"),
     "empty axis": (SCENARIO.replace('["never", "always"]', "[]"), r"axes\.reuse: needs at least one value"),
     "twice": (SCENARIO.replace("[load]", '[load]\nreuse = "never"'), r"axes\.reuse: sets reuse, which load sets"),
     "uneven bundles": (SCENARIO + "[axes.x]\na = { cores = 1 }\nb = { group = 'X25519' }\n",
@@ -93,5 +118,23 @@ reuse = ["never", "always"]
     assert {(cell.tls_version, cell.cipher) for cell in fine} == {("TLSv1.3", "TLS_AES_128_GCM_SHA256")}
     assert ("always", "inf") not in {(cell.reuse, cell.requests_per_connection) for cell in fine}
     reasons = {contradiction(cell) for cell in cells}
-    assert "the linked OpenSSL has no ECDHE-ECDSA-NOSUCH" in reasons
+    assert "no cipher is called ECDHE-ECDSA-NOSUCH as far as the linked OpenSSL knows" in str(reasons)
     assert "ECDHE-RSA-AES128-GCM-SHA256 cannot be authenticated with a key ecdsa:P-256" in reasons
+
+
+@pytest.mark.parametrize("cipher, tls_version, cert_key, reason", [
+    ("TLS_AES_128_GCM_SHA256", "TLSv1.3", "rsa:2048", None),
+    ("TLS_AES_128_CCM_SHA256", "TLSv1.3", "ecdsa:P-256", None),  # not among those that are offered by default
+    ("ECDHE-ECDSA-AES128-GCM-SHA256", "TLSv1.2", "ed25519", None),
+    ("AES128-SHA", "TLSv1", "rsa:1024", None),
+    ("TLS_NOPE", "TLSv1.3", "rsa:2048", "no cipher is called TLS_NOPE as far as the linked OpenSSL knows"),
+    ("TLS_AES_128_GMC_SHA256", "TLSv1.3", "rsa:2048", r"no cipher is called .*\(did you mean TLS_AES_128_GCM_SHA256\?"),
+    ("HIGH", "TLSv1.2", "rsa:2048", "no cipher is called HIGH"),  # a word of OpenSSL's lists, no cipher
+    ("EXP-RC4-MD5", "TLSv1", "rsa:1024", "^the linked OpenSSL has no EXP-RC4-MD5$"),
+    ("ECDHE-RSA-AES128-GCM-SHA256", "TLSv1", "rsa:2048", "is not a cipher of TLSv1: it came with TLSv1.2"),
+    ("PSK-AES128-CBC-SHA", "TLSv1.2", "rsa:2048", "cannot be authenticated with a key rsa:2048"),
+])
+def test_ciphers_are_held_against_what_the_library_knows(tmp_path, cipher, tls_version, cert_key, reason):
+    cell = replace(scenario.expand(load(tmp_path, SCENARIO))[0], cipher=cipher, tls_version=tls_version,
+                   cert_key=cert_key)
+    assert contradiction(cell) is None if reason is None else re.search(reason, str(contradiction(cell)))

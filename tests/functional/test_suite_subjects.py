@@ -1,19 +1,23 @@
 """The drivers, with the real products: each relays, speaks what the cell asks for, and really resumes."""
+import contextlib
 import os
 import socket
 import socketserver
 import ssl
+import subprocess
 import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tlsdyno_suite import sessions
+from programs import BUILD
+from tlsdyno_suite import port, sessions
 from tlsdyno_suite.cell import Cell
 from tlsdyno_suite.certificates import certificate
 from tlsdyno_suite.processes import crew
+from tlsdyno_suite.refusal import Refused
 from tlsdyno_suite.runner import start_subject
-from tlsdyno_suite.subjects import DRIVERS, Task
+from tlsdyno_suite.subjects import DRIVERS, Task, check_paths
 
 MODERN = Cell(subject="", case="", cert_key="ecdsa:P-256", tls_version="TLSv1.3", cipher="TLS_AES_128_GCM_SHA256",
               group="X25519", reuse="always", resume_with="ticket", requests_per_connection=1, request_bytes=0,
@@ -30,18 +34,32 @@ class Echo(socketserver.BaseRequestHandler):
             self.request.sendall(data)
 
 
+@contextlib.contextmanager
+def echo_server(path: str | None):
+    """Its address: the path, or a port of its own."""
+    if path is None:
+        server: socketserver.BaseServer = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo)
+        path = "127.0.0.1:%d" % server.server_address[1]
+    else:
+        server = socketserver.ThreadingUnixStreamServer(path, Echo)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield path
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 @pytest.fixture(params=["tcp", "unix"])
 def backend(request, tmp_path):
-    if request.param == "tcp":
-        server: socketserver.BaseServer = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo)
-        address = "127.0.0.1:%d" % server.server_address[1]
-    else:
-        address = str(tmp_path / "echo.sock")
-        server = socketserver.ThreadingUnixStreamServer(address, Echo)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield address
-    server.shutdown()
-    server.server_close()
+    with echo_server(None if request.param == "tcp" else str(tmp_path / "echo.sock")) as address:
+        yield address
+
+
+@pytest.fixture
+def echo():
+    with echo_server(None) as address:
+        yield address
 
 
 @pytest.fixture
@@ -114,6 +132,65 @@ def test_the_reference_without_resumption_never_resumes(serve, backend, kind):
     context = client(cell)
     first = echo_once(context, address)[3]
     assert echo_once(context, address, first)[2] is False
+
+
+def tickets_given(address: tuple[str, int]) -> int:
+    """After a full handshake of TLS 1.3, counted by another client. They have all come when the echo has."""
+    client = subprocess.Popen(["openssl", "s_client", "-connect", "%s:%d" % address, "-tls1_3", "-msg", "-nocommands"],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert client.stdin and client.stdout
+        client.stdin.write("echo of this line\n")
+        client.stdin.flush()
+        count = 0
+        for line in client.stdout:
+            count += line.startswith("<<<") and "NewSessionTicket" in line
+            if line == "echo of this line\n":
+                return count
+        raise AssertionError("no echo")
+    finally:
+        client.kill()
+        client.communicate()
+
+
+@pytest.mark.parametrize("name", DRIVERS)
+@pytest.mark.parametrize("resume_with", ["ticket", "id"])
+@pytest.mark.parametrize("reuse", ["never", "always"])
+def test_all_give_the_same_number_of_tickets(serve, echo, name, resume_with, reuse):
+    """Each costs the server a good part of a per cent of a handshake, so all must do the same work."""
+    address, _ = serve(name, replace(MODERN, resume_with=resume_with, reuse=reuse), echo)
+    assert tickets_given(address) == (0 if name == "reference-no-resume" else 2)
+
+
+@pytest.mark.parametrize("name", DRIVERS)
+def test_paths_may_hold_what_separates_words(tmp_path, monkeypatch, name):
+    """The directory of the build and that of temporary files: certificate, configuration and socket are below them."""
+    odd = tmp_path / "it's a #1; {b}"
+    odd.mkdir()
+    monkeypatch.setenv("TLSDYNO_BUILD_DIR", str(odd))
+    (odd / "proxy").symlink_to(BUILD / "proxy")
+    check_paths(odd)
+    cpus = (min(os.sched_getaffinity(0)),)
+    with echo_server(str(odd / "echo.sock")) as backend, crew() as programs:
+        task = Task(MODERN, cpus, certificate(MODERN.cert_key), backend, 0, odd)
+        address = start_subject(DRIVERS[name], task, odd / "subject.log", programs)
+        assert echo_once(client(MODERN), ("127.0.0.1", int(address.rpartition(":")[2])))[0] == "TLSv1.3"
+
+
+@pytest.mark.parametrize("character", ['"', "$", "\\", "\n"])
+def test_a_path_that_no_quotes_protect_is_refused(tmp_path, character):
+    with pytest.raises(Refused, match="not every product's configuration can name this path"):
+        check_paths(tmp_path, tmp_path / f"a{character}b")
+
+
+def test_ports_are_taken_from_where_no_outgoing_connection_gets_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(port, "OUTGOING", tmp_path / "range")
+    for text, allowed in (("32768\t60999\n", [*range(10000, 32768), *range(61000, 65536)]),
+                          ("10000 62000", range(62001, 65536)), ("1024 65535", range(10000, 65536)),
+                          ("nonsense", [*range(10000, 32768), *range(61000, 65536)])):
+        (tmp_path / "range").write_text(text)
+        assert port.choices() == list(allowed)
+        assert port.free_port() in allowed
 
 
 def test_hitch_says_what_it_cannot_do():

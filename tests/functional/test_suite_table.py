@@ -70,6 +70,56 @@ def test_reasons_alike_but_for_their_figures_share_a_footnote(written):
     assert "the bottleneck (97-99 % of its core). full: hitch, nginx." in text and "[2]" not in text
 
 
+def test_only_numbers_that_stand_alone_become_ranges():
+    names = "TLS_AES_128_GCM_SHA256 with P-256 over TLSv1.2, not rsa:2048"
+    merged = table.merge_numbers([f"{names} (97 % of CPU 1, 3 errors)", f"{names} (99.5 % of CPU 1, 7 errors)"])
+    assert merged == f"{names} (97-99.5 % of CPU 1, 3-7 errors)"
+
+
+NAMED = [
+    ("negotiated tls_version TLSv1.2, not TLSv1.3", "negotiated tls_version TLSv1.3, not TLSv1.2"),
+    ("negotiated cipher TLS_AES_128_GCM_SHA256, not X", "negotiated cipher TLS_AES_256_GCM_SHA384, not X"),
+    ("something else used CPU 0 (40 %)", "something else used CPU 1 (40 %)"),
+]
+
+
+@pytest.mark.parametrize("one, other", NAMED)
+def test_reasons_that_name_other_things_have_footnotes_of_their_own(written, one, other):
+    text = table.render_text(record.read(written(
+        {"subject": "hitch", **CLIENT_BOUND, "reason": one}, {"subject": "nginx", **CLIENT_BOUND, "reason": other})))
+    assert f"[1] Rate left out: {one}. full: hitch." in text and f"[2] Rate left out: {other}. full: nginx." in text
+
+
+def test_the_figures_of_a_failure_are_never_merged(written):
+    """They are dates and process numbers."""
+    nothing = {"efficiency": "", "stands": "", "bound": "", "status": "failed"}
+    reasons = [f"subject died (last log line: 2026-01-0{day} 10:00:00 worker {day} gone)" for day in (1, 2)]
+    text = " ".join(table.render_text(record.read(written(
+        {"subject": "hitch", **nothing, "reason": reasons[0]}, {"subject": "nginx", **nothing, "reason": reasons[1]},
+        {"subject": "stunnel", **nothing, "reason": reasons[1]}))).split())
+    assert f"[1] FAILED: {reasons[0]}. full: hitch." in text
+    assert f"[2] FAILED: {reasons[1]}. full: nginx, stunnel." in text
+
+
+@pytest.mark.parametrize("show", table.FORMATS.values(), ids=list(table.FORMATS))
+def test_a_mark_stays_in_its_section(written, show):
+    """A bundle and a plain axis: two sections have the same title."""
+    text = show(record.read(written(
+        {"connections": 10}, {"connections": 50, **CLIENT_BOUND, "reason": "load generator was the bottleneck"},
+        {"connections": 10, "case": "work=resumed"})))
+    lines = [line for line in text.splitlines() if "reference 1" in line]
+    assert ["[1]" in line for line in lines] == [False, True, False]
+    assert "Rate left out: load generator was the bottleneck. full (50 connections): reference." in text
+
+
+def test_a_missing_floor_has_a_footnote_and_spoils_nothing(written):
+    text = table.render_text(record.read(written(
+        {"floor_cpu_us_per_op": "", "efficiency": "", "floor_reason": "tls-floor ended with status 1"})))
+    assert line_of(text, "reference").split() == "reference 1 1 000 1 000 990 1 010 - subject [1]".split()
+    assert "[1] No floor: tls-floor ended with status 1. full: reference." in text
+    assert "1 of 1 rows stand in full." in text
+
+
 def test_skipped_and_failed_rows_are_seen_with_their_reasons(written):
     nothing = {name: "" for name in BASE if name.endswith(("_per_s", "_us_per_op"))}
     nothing |= {"efficiency": "", "stands": "", "bound": ""}

@@ -17,17 +17,32 @@ def sound(tmp_path) -> Evidence:
     path = tmp_path / "some.toml"
     path.write_text(SCENARIO.replace('"400ms"', '"2s"'))
     cell = scenario.expand(scenario.load(path, tuple(DRIVERS)))[0]
-    counts = {"handshakes_full": 4000, "handshakes_resumed": 0}
+    totals = {"handshakes_full": 4000, "handshakes_resumed": 0, "connections_opened": 4000, "errors": {"reset": 0}}
     load = Result(
         engine="openssl", started_ns=0, duration_s=2.0, transactions=3000, handshakes_full=3000, handshakes_resumed=0,
         resume_offered=0, resume_refused=0, bytes_received=10**7, bytes_sent=10**6, rates={}, latency_us={},
         negotiated=[{"tls_version": cell.tls_version, "cipher": cell.cipher, "group": cell.group, "count": 3000}],
-        certificate_key=cell.cert_key, errors={"reset": 0}, totals=dict(counts), half_rates=(1500, 1500),
+        certificates=[{"key": cell.cert_key, "chain_bytes": 500, "count": 4000}], errors={"reset": 0}, totals=totals,
+        half_rates=(1500, 1500),
         body_bytes=(0, 0))
     return Evidence(
         cell=cell, placement=Placement((0,), (1,), (1,)), asked_s=2.0, load=load,
         cpu_s={"subject": 1.98, "client": 1.2, "backend": 0.3}, sample_gap_s=0.02, busy={0: 0.99, 1: 0.8}, steal=0.0,
-        tcp=dict.fromkeys(TCP_COUNTERS, 0), unpinned=(), counted=dict(counts))
+        tcp=dict.fromkeys(TCP_COUNTERS, 0), unpinned=(), counted=counted_like(totals))
+
+
+def counted_like(totals: dict) -> dict[str, int]:
+    """A subject that agrees with the client."""
+    return {"handshakes_full": totals["handshakes_full"], "handshakes_resumed": totals["handshakes_resumed"],
+            "connections_accepted": totals["connections_opened"], "handshakes_failed": 0}
+
+
+def with_totals(evidence: Evidence, full: int, resumed: int, **changes) -> Evidence:
+    """Both sides count these handshakes in the whole life of the load."""
+    totals = {**evidence.load.totals, "handshakes_full": full, "handshakes_resumed": resumed,
+              "connections_opened": full + resumed}
+    seen = [{"key": evidence.cell.cert_key, "chain_bytes": 500, "count": full}] if full else []
+    return replace(with_load(evidence, totals=totals, certificates=seen, **changes), counted=counted_like(totals))
 
 
 def with_load(evidence: Evidence, **changes) -> Evidence:
@@ -54,8 +69,7 @@ def test_errors_of_any_class_spoil_all(sound):
 
 
 def test_one_resumed_session_spoils_a_cell_of_full_handshakes(sound):
-    counts = {"handshakes_full": 3999, "handshakes_resumed": 1}
-    spoils(replace(with_load(sound, totals=counts), counted=counts), "",
+    spoils(with_totals(sound, 3999, 1), "",
            "1 handshakes were resumed and none should be")
 
 
@@ -63,16 +77,27 @@ def test_one_resumed_session_spoils_a_cell_of_full_handshakes(sound):
     ("always", 0, "all"), ("always", 3, "all"), ("always", 4, ""), ("every:100", 30, "all"), ("every:100", 33, "all"),
     ("every:100", 35, ""), ("every:100", 25, ""), ("every:2", 1500, "all")])
 def test_the_resumed_share_is_what_was_asked_to_a_tenth_of_a_percent(sound, reuse, full, stands):
-    counts = {"handshakes_full": full, "handshakes_resumed": 3000 - full}
-    evidence = replace(with_load(sound, totals=counts, **counts), counted=counts,
+    evidence = replace(with_totals(sound, full, 3000 - full, handshakes_full=full, handshakes_resumed=3000 - full),
                        cell=replace(sound.cell, reuse=reuse))
     assert judge(evidence).stands == stands
     assert stands or "of the handshakes were resumed, not" in judge(evidence).reason
 
 
 def test_a_server_that_counts_otherwise_spoils_all(sound):
-    spoils(replace(sound, counted={"handshakes_full": 3999, "handshakes_resumed": 0}), "",
-           "the subject counted otherwise than the client: handshakes_full 3999, not 4000")
+    assert sound.counted
+    for name, value, client in (("handshakes_full", 3999, 4000), ("handshakes_resumed", 1, 0),
+                                ("connections_accepted", 4001, 4000), ("handshakes_failed", 1, 0)):
+        spoils(replace(sound, counted={**sound.counted, name: value}), "",
+               f"the subject counted otherwise than the client: {name} {value}, not {client}")
+
+
+def test_a_handshake_that_failed_on_both_sides_is_no_difference(sound):
+    errors = {"tls_alert": 1, "connect_refused": 5}
+    failing = with_load(sound, errors=errors, totals={**sound.load.totals, "errors": errors})
+    spoils(replace(failing, counted={**sound.counted, "handshakes_failed": 1}), "",
+           "errors: tls_alert 1, connect_refused 5")
+    assert "handshakes_failed 2, not 1" in judge(
+        replace(failing, counted={**sound.counted, "handshakes_failed": 2})).reason
 
 
 def test_a_subject_without_counters_is_believed_by_the_client_alone(sound):
@@ -88,14 +113,28 @@ def test_one_connection_with_other_parameters_spoils_all(sound, name, value):
 
 
 def test_another_key_spoils_all(sound):
-    spoils(with_load(sound, certificate_key="rsa:2048"), "", "the certificate's key was rsa:2048, not ecdsa:P-256")
+    mine = {"key": sound.cell.cert_key, "chain_bytes": 500, "count": 3999}
+    for seen in ([mine, {"key": "rsa:2048", "count": 1}], [{"key": "rsa:2048", "count": 1}, mine]):
+        spoils(with_load(sound, certificates=seen), "", "the certificate's key was rsa:2048, not ecdsa:P-256")
+
+
+@pytest.mark.parametrize("seen", [
+    [], [{"key": "ecdsa:P-256", "count": 3999}], [{"key": "ecdsa:P-256", "count": 3999}, {"key": "", "count": 1}]])
+def test_a_handshake_with_a_certificate_that_nobody_saw_spoils_all(sound, seen):
+    spoils(with_load(sound, certificates=seen), "", "the load generator does not say whose certificate it saw")
+
+
+def test_where_all_was_resumed_there_is_no_certificate(sound):
+    evidence = with_totals(sound, 0, 4000, handshakes_full=0, handshakes_resumed=3000)
+    evidence = replace(evidence, cell=replace(sound.cell, reuse="always"))
+    assert evidence.load.certificates == [] and judge(evidence).status == "ok"
 
 
 def test_a_resumed_session_before_tls_1_3_needs_no_group(sound):
-    counts = {"handshakes_full": 0, "handshakes_resumed": 3000}
     cell = replace(sound.cell, tls_version="TLSv1.2", cipher="ECDHE-ECDSA-AES128-GCM-SHA256", reuse="always")
     agreed = [{"tls_version": cell.tls_version, "cipher": cell.cipher, "group": "", "count": 3000}]
-    evidence = replace(with_load(sound, negotiated=agreed, totals=counts, **counts), counted=counts, cell=cell)
+    evidence = replace(with_totals(sound, 0, 3000, negotiated=agreed, handshakes_full=0, handshakes_resumed=3000),
+                       cell=cell)
     assert judge(evidence).status == "ok"
     assert judge(replace(evidence, cell=replace(cell, reuse="never"))).stands == ""
 
@@ -134,6 +173,61 @@ def test_a_busy_backend_is_told_from_a_busy_client(sound):
     assert judge(evidence).bound == "backend" and judge(evidence).stands == "cost"
 
 
+def used(evidence: Evidence, placement: Placement, busy: dict[int, float], **shares: float) -> Evidence:
+    """Each role with this share of one CPU."""
+    cpu_s = {role: evidence.load.duration_s * share for role, share in shares.items()}
+    return replace(evidence, placement=placement, cpu_s=cpu_s, busy=busy)
+
+
+APART, BESIDE, ONE = Placement((0,), (1,), (1,)), Placement((0,), (1,), (0,)), Placement((0,), (0,), (0,))
+OVERLAPPED = Placement((0, 1), (1,), (1,))
+
+
+@pytest.mark.parametrize("placement, busy, shares, bound, reason", [
+    # The client had half of a CPU that something else filled: nobody of this cell is to blame.
+    (APART, {0: .7, 1: .96}, {"subject": .66, "client": .52, "backend": .04}, "none",
+     "something else used CPU 1 (40 % beside load generator 52 %, backend 4 %, subject 66 % of its cores)"),
+    (APART, {0: 1.0, 1: .8}, {"subject": .6, "client": .5, "backend": .1}, "none",
+     "something else used CPU 0 (40 % beside subject 60 %)"),
+    # Two roles fill their CPU together: the larger is named, with the other.
+    (APART, {0: .5, 1: .99}, {"subject": .5, "client": .6, "backend": .36}, "client",
+     "load generator was the bottleneck (60 % of its core, which was 99 % busy, backend 36 %, subject 50 %)"),
+    (APART, {0: .5, 1: .99}, {"subject": .5, "client": .36, "backend": .6}, "backend",
+     "backend was the bottleneck (60 % of its core, which was 99 % busy, load generator 36 %, subject 50 %)"),
+    # The subject ran out of CPU at what the backend left it.
+    (BESIDE, {0: 1.0, 1: .8}, {"subject": .7, "client": .8, "backend": .3}, "none",
+     "no role alone was the bottleneck: several filled CPU 0 (subject 70 %, backend 30 %)"),
+    (BESIDE, {0: 1.0, 1: .8}, {"subject": .03, "client": .8, "backend": .96}, "backend",
+     "backend was the bottleneck (96 % of its core, which was 100 % busy, subject 3 %)"),
+    (BESIDE, {0: 1.0, 1: .99}, {"subject": .7, "client": .97, "backend": .3}, "client",
+     "load generator was the bottleneck (97 % of its core, which was 99 % busy, subject 70 %)"),
+    (ONE, {0: 1.0}, {"subject": .5, "client": .4, "backend": .1}, "none",
+     "no role alone was the bottleneck: several filled CPU 0 (subject 50 %, load generator 40 %, backend 10 %)"),
+    # How a subject's time is spread over its CPUs is not known, so nothing else is suspected of what it may have used.
+    (OVERLAPPED, {0: .99, 1: .99}, {"subject": 1.3, "client": .5, "backend": .15}, "none",
+     "no role alone was the bottleneck: several filled CPU 0-1 (subject 65 %, load generator 25 %, backend 8 %)"),
+    (OVERLAPPED, {0: .4, 1: .99}, {"subject": .8, "client": .5, "backend": .05}, "none",
+     "nobody was the bottleneck (subject 40 % of its cores)"),
+    (OVERLAPPED, {0: .4, 1: .99}, {"subject": .4, "client": .9, "backend": .06}, "client",
+     "load generator was the bottleneck (90 % of its core, which was 99 % busy, backend 6 %, subject 20 %)"),
+])
+def test_only_who_filled_a_cpu_is_blamed(sound, placement, busy, shares, bound, reason):
+    verdict = judge(used(sound, placement, busy, **shares))
+    assert (verdict.status, verdict.stands, verdict.bound) == ("invalid", "cost", bound)
+    assert reason in verdict.reason.split("; ")
+
+
+def test_a_cpu_that_the_hypervisor_took_is_not_blamed_on_others(sound):
+    evidence = used(sound, APART, {0: .6, 1: 1.0}, subject=.6, client=.5, backend=.1)
+    verdict = judge(replace(evidence, steal=.38))
+    assert verdict.reason == (
+        "nobody was the bottleneck (subject 60 % of its cores); the hypervisor took 38.0 % of the CPU")
+
+
+def test_a_subject_that_fills_its_core_beside_a_backend_is_the_bottleneck(sound):
+    assert judge(used(sound, BESIDE, {0: 1.0, 1: .8}, subject=.96, client=.8, backend=.03)).bound == "subject"
+
+
 def test_a_rate_that_nobody_limited_is_no_capacity(sound):
     evidence = replace(sound, cpu_s={"subject": 1.0, "client": 0.7, "backend": 0.2}, busy={0: 0.5, 1: 0.45})
     spoils(evidence, "cost", "nobody was the bottleneck (subject 50 % of its cores)")
@@ -156,9 +250,9 @@ def test_stolen_time_spoils_the_rate(sound):
 
 def test_lost_connections_and_segments_spoil_the_rate(sound):
     spoils(replace(sound, tcp={**sound.tcp, "ListenOverflows": 2, "ListenDrops": 3}), "cost",
-           "3 connections did not fit in a listen queue")
+           "3 connections did not fit in a listen queue (counted for the whole machine)")
     spoils(replace(sound, tcp={**sound.tcp, "RetransSegs": 104, "TCPLossProbes": 100}), "cost",
-           "4 segments were lost and sent again")
+           "4 segments were lost and sent again (counted for the whole machine)")
     assert judge(replace(sound, tcp={**sound.tcp, "RetransSegs": 100, "TCPLossProbes": 100})).status == "ok"
 
 

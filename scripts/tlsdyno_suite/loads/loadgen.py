@@ -34,7 +34,7 @@ class Result:
     rates: dict[str, float]
     latency_us: dict[str, dict[str, float]]
     negotiated: list[dict[str, Any]]
-    certificate_key: str
+    certificates: list[dict[str, Any]]  # each key seen in a full handshake and in how many, of its whole life
     errors: dict[str, int]  # of its whole life too: one in the warm-up is one
     totals: dict[str, Any]
     half_rates: tuple[float, float] | None  # ops a second in each half of the window
@@ -78,7 +78,7 @@ def read(path: Path) -> Result:
             handshakes_resumed=int(data["handshakes_resumed"]), resume_offered=int(data["resume_offered"]),
             resume_refused=int(data["resume_refused"]), bytes_received=int(data["bytes_received"]),
             bytes_sent=int(data["bytes_sent"]), rates=data["rates"], latency_us=data.get("latency_us", {}),
-            negotiated=data.get("negotiated", []), certificate_key=data.get("certificate", {}).get("key", ""),
+            negotiated=data.get("negotiated", []), certificates=data.get("certificates", []),
             errors=data["totals"]["errors"], totals=data["totals"],
             half_rates=(float(halves["first"]), float(halves["second"])) if halves else None,
             body_bytes=(int(bodies["min"]), int(bodies["max"])) if bodies else None)

@@ -1,5 +1,5 @@
 """The products that can be measured, one driver a module."""
-from .base import Driver, Task
+from .base import Driver, Task, check_paths
 from .haproxy import HAPROXY
 from .hitch import HITCH
 from .nginx import NGINX
@@ -10,4 +10,4 @@ DRIVERS: dict[str, Driver] = {
     driver.name: driver for driver in (REFERENCE, REFERENCE_NO_RESUME, HITCH, HAPROXY, NGINX, STUNNEL)
 }
 
-__all__ = ["DRIVERS", "Driver", "Task"]
+__all__ = ["DRIVERS", "Driver", "Task", "check_paths"]

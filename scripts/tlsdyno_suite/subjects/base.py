@@ -2,7 +2,14 @@
 cell.
 
 Every product is set up as a blind relay (TLS in, TCP or UNIX socket out) with its session cache and tickets on in
-every cell, for that is how it would be run; whether a session is resumed is the client's choice. """
+every cell, for that is how it would be run; whether a session is resumed is the client's choice.
+
+After a full handshake of TLS 1.3 each gives two tickets, OpenSSL's default, which most of them cannot be told to
+change: the reference is told to do the same work, and so does the floor that all are held against. (One would be
+enough, and the second costs the server a key derivation, an encryption and a write. With tickets off they give as
+many that only name a session of the cache. reference-no-resume gives none: that is its point.)
+
+Paths in a configuration are quoted as its product wants it. What no product can be told, check_paths refuses. """
 import re
 import subprocess
 from collections.abc import Callable
@@ -12,7 +19,9 @@ from pathlib import Path
 
 from ..cell import Cell
 from ..programs import installed
+from ..refusal import Refused
 
+TICKETS = 2  # after a full handshake of TLS 1.3; tls-floor has the same number
 SESSIONS = 20000  # room in a session cache: more than any cell opens at once
 
 
@@ -40,6 +49,24 @@ class Driver:
     command: Callable[[Task], list[str]]        # writes the configuration, returns the command line
     reports_address: bool = False               # prints `listening on ADDR`, and takes port 0
     has_statistics: bool = False                # prints `stats on ADDR`, counters at /stats.json
+
+
+# Beyond what quotes protect: they end hitch's strings, or name a variable in nginx or an address of haproxy, or end a
+# line.
+UNQUOTABLE = re.compile(r'["\\$\x00-\x1f\x7f]')
+
+
+def check_paths(*directories: Path) -> None:
+    """Refuses directories whose names cannot be written in every product's configuration."""
+    for directory in directories:
+        if found := UNQUOTABLE.search(str(directory)):
+            raise Refused(ascii(str(directory)), "",
+                          f"not every product's configuration can name this path: it holds the character {found[0]!r}")
+
+
+def quoted(path: object) -> str:
+    """For nginx and hitch. A path that check_paths let pass needs no more than quotes."""
+    return f'"{path}"'
 
 
 def can_all(_cell: Cell) -> str | None:

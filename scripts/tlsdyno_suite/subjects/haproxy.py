@@ -1,4 +1,6 @@
-"""HAProxy in TCP mode. One process, one thread a core."""
+"""HAProxy in TCP mode. One process, one thread a core. Its words are quoted as a shell's are."""
+import shlex
+
 from .base import (
     SESSIONS, Driver, Task, can_all, cipher_list, group_list, is_modern, offers_tickets, path_of, printed_version)
 
@@ -10,13 +12,13 @@ def version() -> str | None:
 def command(task: Task) -> list[str]:
     cell = task.cell
     bind = [
-        f"bind 127.0.0.1:{task.port} backlog 4096 ssl crt {task.certificate}",
+        f"bind 127.0.0.1:{task.port} backlog 4096 ssl crt {shlex.quote(str(task.certificate))}",
         f"ssl-min-ver {protocol(cell.tls_version)} ssl-max-ver {protocol(cell.tls_version)} curves {group_list(cell)}",
         f"ciphersuites {cell.cipher}" if is_modern(cell) else f"ciphers {cipher_list(cell)}",
     ]
     if not offers_tickets(cell):
         bind.append("no-tls-tickets")
-    server = f"unix@{task.backend}" if task.backend_is_unix else task.backend
+    server = shlex.quote(f"unix@{task.backend}") if task.backend_is_unix else task.backend
     # It raises its own descriptor limit to what maxconn needs, and gives up if it may not: ask for what the cell needs.
     configuration = task.directory / "haproxy.cfg"
     configuration.write_text(f"""global

@@ -2,7 +2,7 @@
 import os
 
 from ..cell import Cell
-from .base import Driver, Task, cipher_list, group_list, is_modern, path_of, printed_version
+from .base import Driver, Task, cipher_list, group_list, is_modern, path_of, printed_version, quoted
 
 # hitch spells the first version with its minor number, and TLS 1.3 has its own list of ciphers.
 PROTOCOLS = {"TLSv1": "TLSv1.0"}
@@ -22,8 +22,8 @@ def command(task: Task) -> list[str]:
     backend = task.backend if task.backend_is_unix else "[{}]:{}".format(*task.backend.rsplit(":", 1))
     lines = [
         f'frontend = "[127.0.0.1]:{task.port}"',
-        f'backend = "{backend}"',
-        f'pem-file = "{task.certificate}"',
+        f"backend = {quoted(backend)}",
+        f"pem-file = {quoted(task.certificate)}",
         f"workers = {task.cell.cores}",
         "backlog = 4096",
         f"tls-protos = {PROTOCOLS.get(task.cell.tls_version, task.cell.tls_version)}",

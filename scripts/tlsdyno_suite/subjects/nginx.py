@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..cell import Cell
 from ..programs import installed
-from .base import Driver, Task, cipher_list, group_list, is_modern, offers_tickets, path_of, printed_version
+from .base import Driver, Task, cipher_list, group_list, is_modern, offers_tickets, path_of, printed_version, quoted
 
 SESSION_CACHE = "10m"  # some 4,000 sessions a megabyte
 
@@ -27,7 +27,7 @@ def stream_module() -> str | None:
         return ""
     found = re.search(r"--modules-path=(\S+)", built)
     module = Path(found[1] if found else "/usr/lib/nginx/modules") / "ngx_stream_module.so"
-    return f"load_module {module};" if module.exists() else None
+    return f"load_module {quoted(module)};" if module.exists() else None
 
 
 def cannot(_cell: Cell) -> str | None:
@@ -38,7 +38,7 @@ def cannot(_cell: Cell) -> str | None:
 
 def command(task: Task) -> list[str]:
     cell = task.cell
-    backend = f"unix:{task.backend}" if task.backend_is_unix else task.backend
+    backend = quoted(f"unix:{task.backend}") if task.backend_is_unix else task.backend
     suites = f"ssl_conf_command Ciphersuites {cell.cipher};" if is_modern(cell) else ""
     # As root its workers would become another user; the other subjects stay what they are.
     user = "user root;" if os.geteuid() == 0 else ""
@@ -46,8 +46,8 @@ def command(task: Task) -> list[str]:
     configuration.write_text(f"""{stream_module()}
 {user}
 daemon off;
-pid {task.directory}/nginx.pid;
-lock_file {task.directory}/nginx.lock;
+pid {quoted(task.directory / "nginx.pid")};
+lock_file {quoted(task.directory / "nginx.lock")};
 error_log stderr error;
 worker_processes {cell.cores};
 
@@ -59,8 +59,8 @@ events {{
 stream {{
     server {{
         listen 127.0.0.1:{task.port} ssl backlog=4096;
-        ssl_certificate {task.certificate};
-        ssl_certificate_key {task.certificate};
+        ssl_certificate {quoted(task.certificate)};
+        ssl_certificate_key {quoted(task.certificate)};
         ssl_protocols {cell.tls_version};
         ssl_ciphers {cipher_list(cell)};
         {suites}

@@ -1,16 +1,20 @@
 """The reference proxy of this project. It takes port 0 and counts its handshakes itself."""
+import os
 import subprocess
 from functools import cache
 
 from ..programs import built
-from .base import SESSIONS, Driver, Task, can_all, cipher_list, group_list, is_modern, offers_tickets
+from .base import SESSIONS, TICKETS, Driver, Task, can_all, cipher_list, group_list, is_modern, offers_tickets
 
 
 @cache
 def version() -> str | None:
-    if not built("proxy").exists():
+    if not os.access(built("proxy"), os.X_OK):
         return "not built"  # a plan can be made without it; a run refuses to start
-    result = subprocess.run([built("proxy"), "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    try:
+        result = subprocess.run([built("proxy"), "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    except OSError:
+        return "unknown"  # for another kind of machine, perhaps; starting it will tell
     words = (result.stdout + result.stderr).split()
     return words[-1] if words else "unknown"
 
@@ -22,7 +26,7 @@ def base_command(task: Task, sessions: int, tickets: bool) -> list[str]:
         str(built("proxy")), "-q", "-f", "127.0.0.1:0", "-b", task.backend, "-n", str(cell.cores),
         "--cpus", ",".join(map(str, task.cpus)), "-C", str(sessions), "--tickets", "on" if tickets else "off",
         "--tls-min", cell.tls_version, "--tls-max", cell.tls_version, *ciphers, "--groups", group_list(cell),
-        "--stats", "127.0.0.1:0", str(task.certificate),
+        "--num-tickets", str(TICKETS), "--stats", "127.0.0.1:0", str(task.certificate),
     ]
 
 
@@ -31,7 +35,8 @@ def command(task: Task) -> list[str]:
 
 
 def command_no_resume(task: Task) -> list[str]:
-    """As stud was in 2011: every handshake is a full one, whatever the client offers."""
+    """As stud was in 2011: every handshake is a full one, whatever the client offers. No tickets, so what they cost
+    the others is not in its figures."""
     return base_command(task, 0, False)
 
 
