@@ -3,6 +3,7 @@
 #   make            build everything into build/
 #   make bench      install what is missing, build, run scenarios/quick.toml and print the table
 #   make test       install what is missing, build, run every test
+#   make fuzz       fuzz what the load generator receives: 30 minutes of CPU time, or FUZZ_SECONDS=
 #   make lint       formatting, static analysis
 #   make SAN=1 ...  the same with AddressSanitizer and UndefinedBehaviorSanitizer, in build/san/
 #
@@ -89,6 +90,33 @@ $(UNIT_PROGRAMS): $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/proxy.a 
 	@echo "link $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 
+# Fuzzing: tests/fuzz/fuzz_NOUN.c is a target of its own, with sanitizers. What the light engine calls of the system is
+# replaced by tests/fuzz/light_wire.c. FUZZ_SECONDS is CPU time for all targets together; corpora, logs and what was found
+# are in build/fuzz, and the next run begins with what the last one learnt.
+FUZZ_CC ?= clang
+FUZZ_SECONDS ?= $(if $(filter test,$(MAKECMDGOALS)),60,1800)
+FUZZ := build/fuzz
+FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,$(FUZZ)/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_SOURCES := $(wildcard loadgen/light/*.c) $(COMMON) loadgen/load_error.c tests/fuzz/light_wire.c
+FUZZ_OBJECTS := $(patsubst %.c,$(FUZZ)/obj/%.o,$(FUZZ_SOURCES))
+FUZZ_CFLAGS := $(COMMON_FLAGS) -O1 -Wall -Wextra -Wno-missing-field-initializers -Icommon -Iloadgen \
+               -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all $(OPENSSL_CFLAGS)
+FUZZ_LINK := -fsanitize=address,undefined $(OPENSSL_LINK) \
+             $(foreach name,recv send shutdown close light_random session_age_ms,-Wl,--wrap=$(name))
+$(FUZZ)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -c -o $@ $<
+$(FUZZ_TARGETS): FUZZ_LINK += -fsanitize=fuzzer
+$(FUZZ_TARGETS) $(FUZZ)/light_seeds: $(FUZZ)/%: $(FUZZ)/obj/tests/fuzz/%.o $(FUZZ_OBJECTS)
+	@echo "link $@"
+	$(Q)$(FUZZ_CC) $(FUZZ_LINK) -o $@ $^ $(LIBS)
+
+.PHONY: fuzz fuzz-programs
+fuzz-programs: $(FUZZ_TARGETS) $(FUZZ)/light_seeds
+fuzz: deps-test
+	@$(MAKE) --no-print-directory -s -j2 fuzz-programs
+	@tests/fuzz/run $(FUZZ) $(FUZZ_SECONDS) $(notdir $(FUZZ_TARGETS))
+
 deps-%:
 	@scripts/install-deps $*
 
@@ -105,6 +133,7 @@ bench-loadgen: deps-bench-loadgen
 test: deps-test
 	@$(MAKE) --no-print-directory -s -j2 all unit-programs
 	@$(MAKE) --no-print-directory unit functional
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
 
 .PHONY: unit-programs
 unit-programs: $(UNIT_PROGRAMS)
@@ -118,7 +147,7 @@ functional: all
 	$(PYTHON) -m pytest $(PYTEST_FLAGS) -o cache_dir="$(CURDIR)/build/pytest_cache" --timeout 300 tests/functional
 
 C_FILES = $(shell git ls-files '*.c' '*.h')
-SHELL_FILES := scripts/install-deps .ci/run
+SHELL_FILES := scripts/install-deps .ci/run tests/fuzz/run
 lint: deps-lint
 	@clang-format --dry-run --Werror $(C_FILES)
 	@cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --enable=warning,performance,portability \
@@ -131,7 +160,7 @@ format:
 	clang-format -i $(C_FILES)
 
 clean:
-	rm -rf build/obj build/san build/unit build/*.a $(PROGRAMS)
+	rm -rf build/obj build/fuzz/obj build/san build/unit build/*.a $(PROGRAMS)
 
 distclean:
 	rm -rf build
