@@ -173,3 +173,10 @@ def test_nothing_is_written_beside_the_sources(place):
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     subprocess.run([str(TLSDYNO), "list"], env=environment, check=True, capture_output=True)
     assert (place / "build" / "pycache").exists()
+
+
+def test_the_readme_shows_what_the_committed_run_says():
+    shown = subprocess.run([str(TLSDYNO), "table", str(suite_fakes.ROOT / "results" / "reference")],
+                           capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.rstrip() in (suite_fakes.ROOT / "README.md").read_text()
