@@ -58,9 +58,3 @@ bool cpu_list_pin(const struct cpu_list *list, int index) {
     CPU_SET((size_t)list->cpu[index % list->count], &set);
     return sched_setaffinity(0, sizeof set, &set) == 0;
 }
-
-int cpu_count(void) {
-    cpu_set_t allowed;
-
-    return sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : 1;
-}

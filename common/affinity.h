@@ -21,7 +21,4 @@ const char *cpu_list_parse(struct cpu_list *list, const char *text);
  */
 bool cpu_list_pin(const struct cpu_list *list, int index);
 
-/* How many CPUs this process may run on. */
-int cpu_count(void);
-
 #endif

@@ -34,10 +34,6 @@ void stats_init(struct stats *stats, int workers) {
     stats->worker = shared_memory_new((size_t)workers * sizeof *stats->worker);
 }
 
-const char *close_reason_name(enum close_reason reason) {
-    return reasons[reason].name;
-}
-
 static uint64_t read_counter(const struct worker_counters *worker, size_t which) {
     const uint64_t *counter = (const uint64_t *)(const void *)((const char *)worker + counters[which].offset);
 

@@ -67,8 +67,6 @@ static inline void stats_add(uint64_t *counter, uint64_t amount) {
     __atomic_store_n(counter, *counter + amount, __ATOMIC_RELAXED);
 }
 
-const char *close_reason_name(enum close_reason reason);
-
 /* One JSON object: totals at the top level, the same by worker in "workers". */
 void stats_write_json(const struct stats *stats, FILE *out);
 
