@@ -50,20 +50,12 @@ static struct client_list *wanted_list(const struct client *client) {
     }
 }
 
-/* The only place that starts the watcher, and that moves the slot between its worker's lists. */
+/* The only place that says what events to wait for, and that moves the slot between its worker's lists. */
 static void watch(struct client *client) {
-    int events = client->fd >= 0 ? wanted_events(client) : 0;
-
     if (client->list != wanted_list(client))
         worker_list(client, wanted_list(client));
-    if (ev_is_active(&client->io) && client->io.fd == client->fd &&
-        (client->io.events & (EV_READ | EV_WRITE)) == events)
-        return;
-    ev_io_stop(client->worker->loop, &client->io);
-    if (!events)
-        return;
-    ev_io_set(&client->io, client->fd, events);
-    ev_io_start(client->worker->loop, &client->io);
+    if (client->fd >= 0)
+        poller_watch(&client->worker->poller, client->fd, &client->watched, wanted_events(client), client);
 }
 
 static void end_arrival(struct client *client, bool done) {
@@ -86,7 +78,6 @@ static void end_arrival(struct client *client, bool done) {
 bool client_finish(struct client *client, enum load_error error, uint64_t now_ns) {
     struct worker *worker = client->worker;
 
-    ev_io_stop(worker->loop, &client->io);
     if (client->engine_open)
         worker->engine->close(client->connection);
     else if (client->fd >= 0)
@@ -96,6 +87,7 @@ bool client_finish(struct client *client, enum load_error error, uint64_t now_ns
     client->established = false;
     client->engine_open = false;
     client->fd = -1;
+    client->watched = 0;
     client->state = CLIENT_IDLE;
     if (error == LOAD_NO_ERROR)
         return true;
@@ -257,9 +249,8 @@ static void run(struct client *client) {
     watch(client);
 }
 
-static void on_event(struct ev_loop *loop, ev_io *io, int events) {
-    (void)loop, (void)events;
-    run((struct client *)io);
+void client_ready(struct client *client) {
+    run(client);
 }
 
 /* ---- Deadlines ---- */
@@ -307,7 +298,6 @@ void client_init(struct client *client, struct worker *worker, int index) {
     if (!client->connection)
         fail(EXIT_FAILED, "worker %d: out of memory for connection %d", worker->index, index);
     session_slot_init(&client->sessions, &plan->sessions, worker->engine, (uint64_t)index, plan->connections);
-    ev_init(&client->io, on_event);
 }
 
 void client_begin(struct client *client) {
@@ -322,7 +312,6 @@ void client_wake(struct client *client) {
 }
 
 void client_end(struct client *client) {
-    ev_io_stop(client->worker->loop, &client->io);
     if (client->engine_open)
         client->worker->engine->close(client->connection);
     else if (client->fd >= 0)

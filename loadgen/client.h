@@ -27,13 +27,13 @@ enum client_state {
 };
 
 struct client {
-    ev_io io; /* first, so that an event finds its slot */
     struct worker *worker;
     TAILQ_ENTRY(client) others; /* of the list that it is in */
     struct client_list *list;   /* of the worker; NULL: none */
     enum client_state state;
     int index;        /* of all slots */
     int fd;           /* -1: none; owned by the engine while engine_open */
+    int watched;      /* what the poller watches fd for */
     bool engine_open; /* connection is in use */
     bool established; /* the handshake is done */
     void *connection; /* the engine's */
@@ -64,6 +64,9 @@ void client_init(struct client *client, struct worker *worker, int index);
 
 /* The slot's life begins. */
 void client_begin(struct client *client);
+
+/* Something happened that the slot waited for. */
+void client_ready(struct client *client);
 
 /* An arrival is due, or none will be any more: for a slot in CLIENT_WAITING or CLIENT_READY. */
 void client_wake(struct client *client);

@@ -4,8 +4,6 @@
 
 #include <sys/socket.h>
 
-#define LINGER_NS NS_PER_S
-
 enum load_error client_last_words(struct client *client, enum load_error error) {
     struct worker *worker = client->worker;
     enum stream_result result;
@@ -25,18 +23,28 @@ bool client_begin_end(struct client *client, uint64_t now_ns) {
     return true;
 }
 
+/* The slot is free for its next connection, unless it still waits for a session of this one. */
 static bool begin_linger(struct client *client) {
+    struct worker *worker = client->worker;
+    uint64_t now_ns = worker_now(worker);
+    void *other = NULL;
+
+    if (worker->plan->sessions.reuse == REUSE_NEVER)
+        other = linger_take(worker, client->connection, now_ns);
+    if (other) {
+        poller_watch(&worker->poller, client->fd, &client->watched, 0, NULL);
+        client->connection = other;
+        client->engine_open = false;
+        client->fd = -1;
+        return client_finish(client, LOAD_NO_ERROR, now_ns);
+    }
     client->state = CLIENT_LINGERING;
     client->read_wants = EV_READ;
-    client->deadline_ns = worker_now(client->worker) + LINGER_NS;
+    client->deadline_ns = now_ns + LINGER_NS;
     return false;
 }
 
-/*
- * The work is done and counted: whatever the target does from here on is no error of it. After close_notify and FIN we
- * wait for the target's: closing at once would answer what it still has to send (TLS 1.3 tickets, its own close_notify)
- * with RST, and a server that meets RST in the middle of sending its tickets counts a failed handshake.
- */
+/* After close_notify and FIN the target's are waited for, see linger.h. */
 bool client_step_ending(struct client *client) {
     struct worker *worker = client->worker;
 
@@ -55,7 +63,7 @@ bool client_step_ending(struct client *client) {
         if (result == STREAM_RETRY)
             return false;
         if (result != STREAM_OK) {
-            bool unsure = worker->plan->requests_per_connection == 0; /* as in client_step_lingering */
+            bool unsure = worker->plan->requests_per_connection == 0; /* as in linger_read */
             enum load_error error = unsure ? client_last_words(client, LOAD_NO_ERROR) : LOAD_NO_ERROR;
             return client_finish(client, error, worker_now(worker));
         }
@@ -67,23 +75,9 @@ bool client_step_ending(struct client *client) {
 
 bool client_step_lingering(struct client *client) {
     struct worker *worker = client->worker;
-    enum load_error error = LOAD_NO_ERROR;
+    enum load_error error;
 
-    for (;;) {
-        size_t got;
-        enum stream_result result = worker->engine->read(client->connection, worker->bytes, sizeof worker->bytes, &got);
-        if (result == STREAM_OK)
-            continue;
-        if (result == STREAM_RETRY) {
-            client->read_wants = worker->engine->wants(client->connection);
-            return false;
-        }
-        /* A TLS 1.3 server refuses a handshake (our Finished) only after we hold it for done. */
-        if (result == STREAM_ERROR && worker->plan->requests_per_connection == 0) {
-            error = worker->engine->why(client->connection);
-            if (error != LOAD_TLS_ALERT && error != LOAD_TLS_PROTOCOL)
-                error = LOAD_NO_ERROR;
-        }
-        return client_finish(client, error, worker_now(worker));
-    }
+    if (linger_read(worker, client->connection, &error) == STREAM_RETRY)
+        return false;
+    return client_finish(client, error, worker_now(worker));
 }

@@ -2,6 +2,7 @@
 /* loadgen: puts a known load on a TLS terminator and counts what it got. Here: the options and whether they go
  * together. */
 #include "client.h"
+#include "linger.h"
 #include "log.h"
 #include "master.h"
 #include "options.h"
@@ -415,8 +416,8 @@ static void check_descriptors(void) {
              plan.workers);
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
         return;
-    if (limit.rlim_cur < needed) {
-        limit.rlim_cur = limit.rlim_max < needed ? limit.rlim_max : (rlim_t)needed;
+    if (limit.rlim_cur < needed + LINGERERS_MAX) {
+        limit.rlim_cur = limit.rlim_max < needed + LINGERERS_MAX ? limit.rlim_max : (rlim_t)(needed + LINGERERS_MAX);
         setrlimit(RLIMIT_NOFILE, &limit);
     }
     if (limit.rlim_cur < needed)
@@ -424,6 +425,7 @@ static void check_descriptors(void) {
              "--connections: %" PRIu64 ": a worker needs %" PRIu64 " descriptors, and the limit is %" PRIu64
              " (ulimit -n, or more --workers)",
              plan.connections, needed, (uint64_t)limit.rlim_cur);
+    plan.lingerers = limit.rlim_cur - needed < LINGERERS_MAX ? (int)(limit.rlim_cur - needed) : LINGERERS_MAX;
 }
 
 /* Better now than after the measurement. */

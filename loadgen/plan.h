@@ -31,6 +31,7 @@ struct plan {
     const char *server_name; /* SNI instead of the target's own host name; NULL: the target's own */
 
     uint64_t workers, connections;
+    int lingerers; /* connections of a worker that may end outside their slot, at a time */
     struct cpu_list cpus;
     uint64_t warmup_ns, duration_ns; /* duration 0: until the limit is reached */
     struct pacing_config pacing;     /* its limit: transactions (connections, if there are none) to begin */

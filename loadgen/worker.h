@@ -2,8 +2,10 @@
 #ifndef TLSDYNO_WORKER_H
 #define TLSDYNO_WORKER_H
 /* One process of the load generator: its connection slots, its phase, its tally. */
+#include "linger.h"
 #include "pacing.h"
 #include "plan.h"
+#include "poller.h"
 #include "tally.h"
 
 #include <ev.h>
@@ -19,7 +21,7 @@ struct worker {
     struct start *start;
     struct tally *tally;
     struct engine *engine;
-    struct ev_loop *loop;
+    struct ev_loop *loop; /* for signals and the life line; connections are the poller's */
     struct pacing pacing;
     int index;
     enum phase phase;
@@ -30,12 +32,11 @@ struct worker {
     struct client_list busy;                       /* have a deadline: swept */
     struct client_list waiting;                    /* for an arrival; the longest waiting first. They cost nothing. */
     bool waking;                                   /* those that wait: it is their turn */
-    ev_timer begin, sweep, phase_end;
-    int arrival_fd; /* a timer for the next arrival: the loop's own timers are good for a millisecond only */
-    ev_io arrival_due;
-    ev_prepare arrival_watch;
-    uint64_t arrival_set_ns; /* when arrival_fd is set to go off; 0: never */
+    struct lingerers lingerers;
+    struct poller poller;
+    uint64_t sweep_ns; /* the next sweep is due */
     ev_signal terminate;
+    bool ended; /* its loop need not go on */
     uint64_t source_turn[PLAN_TARGETS_MAX];
     uint64_t last_done_ns;         /* the last operation was done, or had failed */
     uint64_t user_ns, system_ns;   /* CPU time when the measured phase began */
