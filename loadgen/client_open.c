@@ -31,11 +31,13 @@ static int connect_from_source(struct client *client) {
     struct worker *worker = client->worker;
     const struct plan *plan = worker->plan;
     const struct address *target = &plan->target[client->target].address;
+    uint64_t turn = worker->source_turn[client->target]++ * plan->workers + (uint64_t)worker->index;
+    int fd = source_connect(&plan->source, turn, target);
 
-    if (plan->source.count == 0)
-        return address_connect(target);
-    return source_connect(&plan->source,
-                          worker->source_turn[client->target]++ * plan->workers + (uint64_t)worker->index, target);
+    /* In a handshake alone nothing is sent that is not an answer, so there is nothing that could be held back. */
+    if (fd >= 0 && plan->requests_per_connection > 0 && !address_is_local(target))
+        address_set_nodelay(fd);
+    return fd;
 }
 
 static bool connected(struct client *client, uint64_t now_ns) {

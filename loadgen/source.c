@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -102,19 +103,29 @@ static int give_up(int fd) {
     return -1;
 }
 
+static bool bind_to(int fd, const struct address *from) {
+    int on = 1;
+
+    /* Else bind() takes a port that no other socket of this address has, whatever its destination. */
+    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+    return bind(fd, &from->sockaddr.any, from->length) == 0;
+}
+
 int source_connect(const struct source *source, uint64_t turn, const struct address *target) {
-    struct address from = source_address(source, turn);
-    int on = 1, fd = socket(target->sockaddr.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int off = 0, fd = socket(target->sockaddr.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
     if (fd < 0)
         return -1;
-    /* Else bind() takes a port that no other socket of this address has, whatever its destination. */
-    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
-    if (bind(fd, &from.sockaddr.any, from.length) != 0)
-        return give_up(fd);
+    if (source->count > 0) {
+        struct address from = source_address(source, turn);
+        if (!bind_to(fd, &from))
+            return give_up(fd);
+    }
+    /* The client speaks first: its first bytes acknowledge the target's SYN as well, instead of a packet of its own. */
+    if (!address_is_local(target))
+        setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &off, sizeof off);
     if (connect(fd, &target->sockaddr.any, target->length) != 0 && errno != EINPROGRESS)
         return give_up(fd);
-    address_set_nodelay(fd);
     return fd;
 }
 
