@@ -19,11 +19,13 @@ def command(task: Task) -> list[str]:
     if not offers_tickets(cell):
         bind.append("no-tls-tickets")
     server = shlex.quote(f"unix@{task.backend}") if task.backend_is_unix else task.backend
-    # It raises its own descriptor limit to what maxconn needs, and gives up if it may not: ask for what the cell needs.
+    # It raises its own descriptor limit to two for each of maxconn, and gives up if it may not: ask for what the cell
+    # needs. Where connections come and go, as many again are being closed.
+    closing = 0 if cell.keeps_alive else cell.connections
     configuration = task.directory / "haproxy.cfg"
     configuration.write_text(f"""global
     nbthread {cell.cores}
-    maxconn {cell.connections * 2 + 100}
+    maxconn {cell.connections + closing + 60}
     tune.ssl.cachesize {SESSIONS}
     log stderr format raw daemon err
 

@@ -42,6 +42,8 @@ def command(task: Task) -> list[str]:
     suites = f"ssl_conf_command Ciphersuites {cell.cipher};" if is_modern(cell) else ""
     # As root its workers would become another user; the other subjects stay what they are.
     user = "user root;" if os.geteuid() == 0 else ""
+    # Two a client, and as many again are being closed where connections come and go.
+    connections = (2 if cell.keeps_alive else 4) * cell.connections + 100
     configuration = task.directory / "nginx.conf"
     configuration.write_text(f"""{stream_module()}
 {user}
@@ -52,7 +54,7 @@ error_log stderr error;
 worker_processes {cell.cores};
 
 events {{
-    worker_connections {cell.connections * 4 + 100};
+    worker_connections {connections};
     multi_accept on;
 }}
 
