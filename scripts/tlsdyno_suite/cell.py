@@ -38,7 +38,7 @@ class Cell:
     connections: int
     cores: int
     backend: str
-    loop: str  # closed: each connection begins its next transaction when its last has ended; hold: they rest
+    loop: str  # closed: each connection begins its next transaction when its last has ended; rate:R; hold: they rest
 
     @property
     def keeps_alive(self) -> bool:
@@ -49,6 +49,11 @@ class Cell:
     def holds(self) -> bool:
         """Whether the connections only have to be there: what is measured is the memory that they take."""
         return self.loop == "hold"
+
+    @property
+    def rate_per_s(self) -> int | None:
+        """R of `rate:R`, None otherwise."""
+        return int(self.loop.partition(":")[2]) if self.loop.startswith("rate:") else None
 
     @property
     def ramp_s(self) -> float:

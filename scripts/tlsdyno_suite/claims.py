@@ -59,7 +59,11 @@ class Wrong(Exception):
 
 
 class NotMeasurable(Exception):
-    """A figure of the claim is not in the run: which and why."""
+    """A figure of the claim is not in the run: which and why; `absent` where its cells are not in it at all."""
+
+    def __init__(self, reason: str, absent: bool = False) -> None:
+        super().__init__(reason)
+        self.absent = absent
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Outcome:
     bound: Selection           # the values of `each`
     verdict: str               # holds, does not hold, not measurable
     figures: str               # the comparison with its figures, or why there are none
+    absent: bool = False       # the run was of other cells than it speaks of
 
 
 # ---- Reading ----
@@ -232,14 +237,15 @@ def figure_of_call(call: ast.Call, bound: Selection, rows: list[CsvRow]) -> tupl
     if not best:
         value = figure(name, found)
         if value is None:
-            why = "none of its rows has one that stands" if found else "it is not in this run"
-            raise NotMeasurable(f"no {name} of {said(selection)}: {why}")
+            why = "none of its rows has one that stands" if found else "not in this run"
+            raise NotMeasurable(f"no {name} of {said(selection)}: {why}", not found)
         return value, significant(value)
     peers = {subject: figure(name, selected(found, {"subject": subject}))
              for subject in dict.fromkeys(row["subject"] for row in found) if is_peer(subject)}
     measured = {subject: value for subject, value in peers.items() if value is not None}
     if not measured:
-        raise NotMeasurable(f"no {name} of any peer with {said(selection)}")
+        why = "none of their rows has one that stands" if peers else "not in this run"
+        raise NotMeasurable(f"no {name} of any peer, {said(selection)}: {why}", not peers)
     choose = min if FIGURES[name].lower_is_better else max
     winner = choose(measured, key=lambda subject: measured[subject])
     without = [subject for subject in peers if subject not in measured]
@@ -271,7 +277,7 @@ def check_one(claim: Claim, bound: Selection, rows: list[CsvRow]) -> Outcome:
         (left, left_text), (right, right_text) = (
             evaluate(side, bound, rows) for side in (tree.left, tree.comparators[0]))
     except NotMeasurable as missing:
-        return Outcome(claim, bound, "not measurable", str(missing))
+        return Outcome(claim, bound, "not measurable", str(missing), missing.absent)
     proportion = f"; that is {left / right:.2f} of it" if right else ""
     sides = [f"{text} = {significant(value)}" if isinstance(side, ast.BinOp) else text for side, value, text in (
         (tree.left, left, left_text), (tree.comparators[0], right, right_text))]
@@ -296,7 +302,14 @@ def summary(outcomes: list[Outcome]) -> str:
         counts = ", ".join(f"{of_level.count(verdict)} {verdict.replace('holds', 'hold').replace('does', 'do')}"
                            for verdict in VERDICTS if verdict in of_level)
         parts.append(f"{level}: {counts}" if level else counts)
-    return f"Claims, {len(outcomes)} in all. " + "; ".join(parts) + "."
+    return "Claims: " + "; ".join(parts) + "."
+
+
+def of_this_run(outcomes: list[Outcome]) -> tuple[list[Outcome], str]:
+    """Those that the run was to answer, and how many others there are, in words; none where it was of other cells."""
+    present = [outcome for outcome in outcomes if not outcome.absent]
+    others = len(outcomes) - len(present)
+    return present, f"{others} more are of cells that are not in this run." if others and present else ""
 
 
 def heading(claim: Claim) -> str:
@@ -304,9 +317,10 @@ def heading(claim: Claim) -> str:
 
 
 def render_text(outcomes: list[Outcome]) -> str:
+    outcomes, others = of_this_run(outcomes)
     if not outcomes:
         return ""
-    out = [summary(outcomes)]
+    out = [f"{summary(outcomes)} {others}".rstrip()]
     for claim, together in itertools.groupby(outcomes, key=lambda outcome: outcome.claim):
         of_claim = list(together)
         out.append(heading(claim))
@@ -318,9 +332,10 @@ def render_text(outcomes: list[Outcome]) -> str:
 
 
 def render_markdown(outcomes: list[Outcome]) -> str:
+    outcomes, others = of_this_run(outcomes)
     if not outcomes:
         return ""
-    out = ["### Claims", "", summary(outcomes), "", "| claim | where | verdict | figures |", "|---|---|---|---|"]
+    out = ["### Claims", "", f"{summary(outcomes)} {others}".rstrip(), "", "| claim | where | verdict | figures |", "|---|---|---|---|"]
     for outcome in outcomes:
         cells = [heading(outcome.claim), " / ".join(outcome.bound.values()), outcome.verdict, outcome.figures]
         out.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")

@@ -47,7 +47,7 @@ Row = dict[str, Any]
 
 def asked_row(cell: Cell) -> Row:
     """What every row has, measured or not."""
-    return {"case": cell.case, "subject": cell.subject, **parameters(cell)}
+    return {"case": cell.case, "subject": cell.subject, **parameters(cell), "target_rate_per_s": cell.rate_per_s}
 
 
 def agreed(evidence: Evidence, name: str) -> str:

@@ -146,7 +146,8 @@ def parameter_text(name: str, value: str) -> str:
     if name == "backend":
         return f"{value} backend"
     if name == "loop":
-        return "held at rest" if value == "hold" else ""  # a closed loop is what all others are
+        # A closed loop is what all others are.
+        return "held at rest" if value == "hold" else f"{value[5:]} a second" if value.startswith("rate:") else ""
     return value
 
 
@@ -344,9 +345,10 @@ def render_text(rows: list[CsvRow]) -> str:
         figures = "".join(f"  {cell:>{column.width}}" for cell, column in zip(cells, columns))
         return f"{name[:SUBJECT_WIDTH]:<{SUBJECT_WIDTH}}{figures} {mark}".rstrip()
 
+    usual = any(section.columns is COLUMNS for section in tabled)
     rule = "─" * (SUBJECT_WIDTH + MARK_WIDTH + sum(column.width + 2 for column in COLUMNS))
     out = [f"{rows[0]['scenario']}  {rows[0]['run_id']}", *wrap(f"All: {common_text(rows)}", 5), "",
-           ruled("", [column.heading for column in COLUMNS]), rule]
+           *([ruled("", [column.heading for column in COLUMNS])] if usual else []), rule]
     for section in tabled:
         columns = section.columns
         out.append(section.heading)

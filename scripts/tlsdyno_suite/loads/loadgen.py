@@ -58,6 +58,7 @@ def command(cell: Cell, placement: Placement, address: str, duration_s: float, w
     path = "/" if cell.request_bytes else f"/?s={cell.response_bytes}"
     resuming = ["--resume-with", cell.resume_with] if cell.reuse != "never" else []
     loop = ["--hold"] if cell.holds else ["--requests-per-connection", str(cell.requests_per_connection)]
+    loop += ["--rate", str(cell.rate_per_s)] if cell.rate_per_s else []
     ramp = ["--ramp", format_time(cell.ramp_s)] if cell.ramp_s else []
     return [
         str(built("loadgen")), "-c", str(cell.connections), "-w", str(min(len(placement.client), cell.connections)),
