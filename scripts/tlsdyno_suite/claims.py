@@ -189,7 +189,7 @@ def lines_of(text: str) -> list[int]:
 
 
 def read(path: Path, tables: list[dict[str, Any]], cells: list[Cell]) -> tuple[Claim, ...]:
-    """The claims of a scenario file, each held against the cells it speaks of; Refused names the first that is wrong."""
+    """The claims of a scenario file, held against the cells that they speak of; Refused names the first wrong one."""
     lines = lines_of(path.read_text()) if tables else []
     claims = []
     for number, table in enumerate(tables):
@@ -250,7 +250,7 @@ def figure_of_call(call: ast.Call, bound: Selection, rows: list[CsvRow]) -> tupl
     winner = choose(measured, key=lambda subject: measured[subject])
     without = [subject for subject in peers if subject not in measured]
     return measured[winner], (f"{significant(measured[winner])} ({winner}"
-                              + (f"; nothing stands of {', '.join(without)}" if without else "") + ")")
+                              + (f"; without {', '.join(without)}" if without else "") + ")")
 
 
 def evaluate(node: ast.expr, bound: Selection, rows: list[CsvRow]) -> tuple[float, str]:
@@ -335,7 +335,8 @@ def render_markdown(outcomes: list[Outcome]) -> str:
     outcomes, others = of_this_run(outcomes)
     if not outcomes:
         return ""
-    out = ["### Claims", "", f"{summary(outcomes)} {others}".rstrip(), "", "| claim | where | verdict | figures |", "|---|---|---|---|"]
+    out = ["### Claims", "", f"{summary(outcomes)} {others}".rstrip(), "",
+           "| claim | where | verdict | figures |", "|---|---|---|---|"]
     for outcome in outcomes:
         cells = [heading(outcome.claim), " / ".join(outcome.bound.values()), outcome.verdict, outcome.figures]
         out.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")

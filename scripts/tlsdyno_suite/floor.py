@@ -1,6 +1,6 @@
-"""The limit of a cell's unit of work on the subject's CPU, as tls-floor measures it: for a connection with its handshake
-what the TLS library alone costs; for a transaction on a connection that stays, of which the kernel's network work is
-nearly all, what a bare relay costs."""
+"""The limit of a cell's unit of work on the subject's CPU, as tls-floor measures it: for a connection with its
+handshake what the TLS library alone costs; for a transaction on a connection that stays, which is nearly all the
+kernel's network work, what a bare relay costs."""
 import json
 import math
 from dataclasses import dataclass

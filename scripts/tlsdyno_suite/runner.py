@@ -75,7 +75,8 @@ class Plan:
         """How long it will take, about."""
         runnable = [cell for cell in self.cells if not self.obstacle(cell)]
         one = self.scenario.warmup_s + self.scenario.duration_s + OVERHEAD_S
-        return self.scenario.repeats * (len(runnable) * one + sum(cell.ramp_s for cell in runnable) + len(self.floor_works()) * (floor.DURATION_S + OVERHEAD_S))
+        cells_s = len(runnable) * one + sum(cell.ramp_s for cell in runnable)
+        return self.scenario.repeats * (cells_s + len(self.floor_works()) * (floor.DURATION_S + OVERHEAD_S))
 
 
 def printed_address(program: Program, what: str) -> str | None:

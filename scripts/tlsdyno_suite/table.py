@@ -283,8 +283,8 @@ def summary(rows: list[CsvRow]) -> str:
 EXPLANATION = (
     "handshakes/s, transactions/s: where the subject was the bottleneck; elsewhere they would be another's figures.",
     "CPU us/op: CPU time of the subject per connection with its handshake, or per transaction where kept alive.",
-    "ops/s a core: 1,000,000 / CPU us/op, what a core could do. efficiency: floor / CPU us/op; the floor is what the TLS "
-    "library alone costs or, on connections that are kept alive, what a bare relay does.",
+    "ops/s a core: 1,000,000 / CPU us/op, what a core could do. efficiency: floor / CPU us/op; the floor is what the "
+    "TLS library alone costs or, on connections that are kept alive, what a bare relay does.",
 )
 HELD_EXPLANATION = (
     "KiB/connection: what the subject grew by while it was given the connections, divided by them; its own memory, "

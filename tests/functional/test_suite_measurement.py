@@ -14,6 +14,33 @@ VERSIONS = {
 }
 
 
+KEPT = SCENARIO.replace('reuse = ["never", "always"]', """
+[axes.work]
+tcp = { backend = "tcp", loop = "closed" }
+unix = { backend = "unix", loop = "closed" }
+held = { backend = "tcp", loop = "hold" }
+drowned = { backend = "tcp", loop = "rate:2000000" }
+""").replace("connections = 4", "connections = 200") + 'requests_per_connection = "inf"\nresponse_bytes = 1024\n'
+
+
+def test_connections_that_stay_are_measured_at_work_at_rest_and_beyond_what_can_be_done(tmp_path):
+    (tmp_path / "some.toml").write_text(KEPT)
+    result = subprocess.run([str(TLSDYNO), "run", str(tmp_path / "some.toml"), "--out", str(tmp_path / "out"),
+                             "--duration", "1500ms"], capture_output=True, text=True)
+    with (tmp_path / "out" / "results.csv").open(newline="") as file:
+        rows = {row["case"].partition("=")[2]: row for row in csv.DictReader(file)}
+    assert len(rows) == 4, result.stderr
+    for name in ("tcp", "unix"):
+        row = rows[name]
+        assert row["stands"] in ("cost", "all") and row["floor_kind"] == "relay", row["reason"]
+        # No relay is cheaper than a bare one by much, nor is a good one a multiple of it, on however busy a machine.
+        assert 0.1 < float(row["efficiency"]) < 2
+    assert rows["held"]["stands"] == "all", rows["held"]["reason"]
+    assert 4 < float(rows["held"]["subject_idle_kib_per_connection"]) < 100  # OpenSSL alone needs some 14
+    assert rows["drowned"]["stands"] == "" and "that were due never began" in rows["drowned"]["reason"]
+    assert result.returncode == 4
+
+
 @pytest.mark.parametrize("kind", VERSIONS)
 def test_resumption_is_proven_on_both_sides_and_its_absence_is_seen(tmp_path, kind):
     (tmp_path / "some.toml").write_text(VERSIONS[kind])
