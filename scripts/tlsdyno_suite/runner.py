@@ -175,7 +175,7 @@ def gather(cell: Cell, placement: Placement, scenario: Scenario, result: loadgen
     begin, end = result.started_ns, result.end_ns
     length_s = max(result.duration_s, 1e-9)
     cpus = {*placement.subject, *placement.client, *placement.backend}
-    at_end_kib = sampler.memory_kib["subject"].last(begin, end)
+    at_end_kib = sampler.own_kib["subject"].last(begin, end)
     stolen_s = [series.growth(begin, end) for cpu, series in sampler.steal_s.items() if cpu in cpus]
     return Evidence(
         cell=cell, placement=placement, asked_s=scenario.duration_s, load=result,
@@ -215,7 +215,7 @@ def put_load(scenario: Scenario, cell: Cell, placement: Placement, address: str,
     tcp_before = read_tcp_counters()
     json_file = directory / "load.json"
     length_s = cell.ramp_s + scenario.warmup_s + scenario.duration_s
-    before_kib = sum(map(sessions.resident_kib, sessions.members(subject.session)))
+    before_kib = sum(sessions.memory_kib(pid)[1] for pid in sessions.members(subject.session))
     command = loadgen.command(cell, placement, address, scenario.duration_s, scenario.warmup_s, json_file)
     load = start("client", command, placement.client, log)
     programs.append(load)
@@ -234,7 +234,7 @@ def put_load(scenario: Scenario, cell: Cell, placement: Placement, address: str,
         raise Failed(f"{error} ({last_line(load.log)})") from error
     counted = settled_counters(statistics, before, result.totals) if statistics else None
     evidence = gather(cell, placement, scenario, result, sampler, tcp, strayed, counted, before_kib)
-    return evidence, int(max(sampler.memory_kib["subject"].values))
+    return evidence, sampler.resident_kib["subject"]
 
 
 def measure_floor(work: floor.Work, cpus: tuple[int, ...], json_file: Path, log: Path) -> float | str:

@@ -84,7 +84,8 @@ class Sampler(threading.Thread):
         self.cpu_s: dict[str, Series] = {role: Series() for role in roles}
         self.busy_s: dict[int, Series] = {}
         self.steal_s: dict[int, Series] = {}
-        self.memory_kib: dict[str, Series] = {role: Series() for role in roles}
+        self.resident_kib: dict[str, int] = {role: 0 for role in roles}
+        self.own_kib: dict[str, Series] = {role: Series() for role in roles}  # without what is a file's
         self._clocks: dict[str, dict[int, float]] = {role: {} for role in roles}
         self._ended = threading.Event()
         self._find_members()
@@ -96,7 +97,9 @@ class Sampler(threading.Thread):
 
     def _read_memory(self) -> None:
         for role, clocks in self._clocks.items():
-            self.memory_kib[role].add(time.time_ns(), sum(map(sessions.resident_kib, clocks)))
+            resident, own = map(sum, zip((0, 0), *map(sessions.memory_kib, clocks)))
+            self.resident_kib[role] = max(self.resident_kib[role], resident)
+            self.own_kib[role].add(time.time_ns(), own)
 
     def _read_roles(self) -> None:
         for role, clocks in self._clocks.items():
