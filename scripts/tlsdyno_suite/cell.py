@@ -77,6 +77,15 @@ def parameters(cell: Cell) -> dict[str, int | str]:
     return {field.name: getattr(cell, field.name) for field in fields(cell) if field.name in PARAMETERS}
 
 
+def group_list(cell: Cell) -> str:
+    """What both sides are told. Before TLS 1.3 the curve of an ECDSA key must be among the groups, or its certificate
+    cannot be used (RFC 8422, 5.1)."""
+    curve = cell.cert_key.partition("ecdsa:")[2]
+    if cell.tls_version == "TLSv1.3" or not curve or curve == cell.group:
+        return cell.group
+    return f"{cell.group}:{curve}"
+
+
 def contradiction(cell: Cell) -> str | None:
     """Why nobody could measure this combination, or None. Crossed axes make such cells; they become skipped rows."""
     modern = cell.tls_version == "TLSv1.3"

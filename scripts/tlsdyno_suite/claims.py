@@ -174,8 +174,9 @@ def check_selection(call: ast.Call, selection: Selection, cells: list[Cell]) -> 
         raise Wrong(f"{said(rest) or 'nothing'} selects several cells: they differ in {', '.join(differing)}", call)
 
 
-def said(selection: Selection) -> str:
-    return ", ".join(f"{key}={value}" for key, value in selection.items())
+def said(selection: Selection, known: Selection | None = None) -> str:
+    """A selection in words, without what is said elsewhere."""
+    return ", ".join(f"{key}={value}" for key, value in selection.items() if value != (known or {}).get(key))
 
 
 def bindings(claim: Claim) -> Iterator[Selection]:
@@ -238,14 +239,15 @@ def figure_of_call(call: ast.Call, bound: Selection, rows: list[CsvRow]) -> tupl
         value = figure(name, found)
         if value is None:
             why = "none of its rows has one that stands" if found else "not in this run"
-            raise NotMeasurable(f"no {name} of {said(selection)}: {why}", not found)
+            raise NotMeasurable(f"no {name} with {said(selection, bound)}: {why}", not found)
         return value, significant(value)
     peers = {subject: figure(name, selected(found, {"subject": subject}))
              for subject in dict.fromkeys(row["subject"] for row in found) if is_peer(subject)}
     measured = {subject: value for subject, value in peers.items() if value is not None}
     if not measured:
+        rest = said(selection, bound)
         why = "none of their rows has one that stands" if peers else "not in this run"
-        raise NotMeasurable(f"no {name} of any peer, {said(selection)}: {why}", not peers)
+        raise NotMeasurable(f"no {name} of any peer{', ' if rest else ''}{rest}: {why}", not peers)
     choose = min if FIGURES[name].lower_is_better else max
     winner = choose(measured, key=lambda subject: measured[subject])
     without = [subject for subject in peers if subject not in measured]
@@ -320,7 +322,7 @@ def render_text(outcomes: list[Outcome]) -> str:
     outcomes, others = of_this_run(outcomes)
     if not outcomes:
         return ""
-    out = [f"{summary(outcomes)} {others}".rstrip()]
+    out = [summary(outcomes), *filter(None, [others])]
     for claim, together in itertools.groupby(outcomes, key=lambda outcome: outcome.claim):
         of_claim = list(together)
         out.append(heading(claim))

@@ -162,6 +162,12 @@ def common_text(rows: list[CsvRow]) -> str:
     return ", ".join(filter(None, (parameter_text(name, rows[0][name]) for name in names)))
 
 
+def says_nothing(name: str, row: CsvRow) -> bool:
+    """How sessions are reused, where no connection ever ends; what resumes them, where none is."""
+    return (name == "reuse" and row["requests_per_connection"] == "inf"
+            or name == "resume_with" and row["reuse"] == "never")
+
+
 def sections(rows: list[CsvRow]) -> list[Section]:
     """In the order of the cells of the scenario as far as the CSV tells it: by case and parameters, subjects by first
     sight of all. The rows of a run come in random order, so the order of the file is no order."""
@@ -170,8 +176,7 @@ def sections(rows: list[CsvRow]) -> list[Section]:
     for row in rows:
         key = (row["case"], *(row[name] for name in differing))
         if key not in found:
-            # How sessions are reused says nothing where no connection ever ends.
-            said = [name for name in differing if name != "reuse" or row["requests_per_connection"] != "inf"]
+            said = [name for name in differing if not says_nothing(name, row)]
             detail = ", ".join(filter(None, (parameter_text(name, row[name]) for name in said)))
             title = bundle_names(row["case"])
             found[key] = Section(key, title or detail, detail if title else "")
@@ -351,7 +356,7 @@ def render_text(rows: list[CsvRow]) -> str:
            *([ruled("", [column.heading for column in COLUMNS])] if usual else []), rule]
     for section in tabled:
         columns = section.columns
-        out.append(section.heading)
+        out += wrap(section.heading, 4)
         if columns is not COLUMNS:
             out.append(ruled("", [column.heading for column in columns], columns=columns))
         for line in sorted(section.lines.values(), key=subject_order):

@@ -29,7 +29,8 @@ class Evidence:
     tcp: dict[str, int]                # growth of the machine's counters of lost connections and segments
     unpinned: tuple[str, ...]          # roles seen on CPUs that are not theirs
     counted: dict[str, int] | None     # growth of the subject's own counters, if it has any
-    # Of the subject, without what is a file's: before the first connection, and last read in the window; None when it was not read there.
+    # Of the subject, without what is a file's: before the first connection, and last read in the window; None when it
+    # was not read there.
     memory_kib: tuple[float, float] | None = None
 
 

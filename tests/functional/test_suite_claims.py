@@ -124,7 +124,7 @@ def test_figures_are_medians_of_the_rows_that_stand(tmp_path, holds, verdict, fi
 @pytest.mark.parametrize("holds, reason, absent", [
     ("cost(subject='hitch') < 1", "none of its rows has one that stands", False),
     ("cost(subject='nginx') < 1", "not in this run", True),
-    ("best(cost) < 1", "no cost of any peer, reuse=never, size=small: none of their rows has one that stands", False),
+    ("best(cost) < 1", "no cost of any peer: none of their rows has one that stands", False),
     ("best(memory) < 1", "no memory of any peer", False),
     ("best(transactions) < 1", "no transactions of any peer", False),
     ("floor() / 0 < 1", "a division by nothing", False),
@@ -152,7 +152,7 @@ def test_each_value_is_a_claim_of_its_own(tmp_path):
     assert [(one.bound, one.verdict, one.absent) for one in found] == [
         ({"response_bytes": "1024"}, "does not hold", False), ({"response_bytes": "2048"}, "not measurable", True)]
     text = claims.render_text(found)
-    assert text.startswith("Claims: must: 1 do not hold. 1 more are of cells that are not in this run.\n")
+    assert text.startswith("Claims: must: 1 do not hold.\n1 more are of cells that are not in this run.\n")
     assert "something (must)\n  does not hold   1024  100 <= 90.0 (hitch); that is 1.11 of it" in text
     assert "| something (must) | 1024 | does not hold |" in claims.render_markdown(found)
     assert claims.render_text(found[1:]) == claims.render_markdown(found[1:]) == ""

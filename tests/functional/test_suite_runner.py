@@ -175,7 +175,7 @@ holds = "cost(subject='reference', reuse='never') <= 0 * floor(reuse='always')"
 """)
     status, _, out = run(place, "--only", "reuse=never")
     assert status == 0  # a claim that does not hold is a result, not a fault
-    assert "Claims: 1 hold. 2 more are of cells that are not in this run.\nit costs something\n  holds" in out
+    assert "Claims: 1 hold.\n2 more are of cells that are not in this run.\nit costs something\n  holds" in out
     again = subprocess.run([str(TLSDYNO), "table", str(place / "out")], capture_output=True, text=True)
     assert again.stdout.rstrip() in out and "it costs something" in again.stdout
     alone = subprocess.run([str(TLSDYNO), "table", str(place / "out" / "results.csv")], capture_output=True, text=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..cell import Cell
+from ..cell import Cell, group_list
 from ..placement import Placement, cpu_list
 from ..processes import Failed
 from ..programs import built
@@ -64,7 +64,7 @@ def command(cell: Cell, placement: Placement, address: str, duration_s: float, w
         str(built("loadgen")), "-c", str(cell.connections), "-w", str(min(len(placement.client), cell.connections)),
         "--cpus", cpu_list(placement.client), "-d", format_time(duration_s), "--warmup", format_time(warmup_s),
         *ramp, "--reuse", cell.reuse, *resuming, *body, *loop, "--tls-version", cell.tls_version,
-        "--cipher", cell.cipher, "--group", cell.group, "--json", str(json_file),
+        "--cipher", cell.cipher, "--group", group_list(cell), "--json", str(json_file),
         f"https://{address}{path}",
     ]
 

@@ -1,8 +1,9 @@
 """HAProxy in TCP mode. One process, one thread a core. Its words are quoted as a shell's are."""
 import shlex
 
+from ..cell import group_list
 from .base import (
-    SESSIONS, Driver, Task, can_all, cipher_list, group_list, is_modern, offers_tickets, path_of, printed_version)
+    BACKLOG, SESSIONS, Driver, Task, can_all, cipher_list, is_modern, offers_tickets, path_of, printed_version)
 
 
 def version() -> str | None:
@@ -12,7 +13,7 @@ def version() -> str | None:
 def command(task: Task) -> list[str]:
     cell = task.cell
     bind = [
-        f"bind 127.0.0.1:{task.port} backlog 4096 ssl crt {shlex.quote(str(task.certificate))}",
+        f"bind 127.0.0.1:{task.port} backlog {BACKLOG} ssl crt {shlex.quote(str(task.certificate))}",
         f"ssl-min-ver {protocol(cell.tls_version)} ssl-max-ver {protocol(cell.tls_version)} curves {group_list(cell)}",
         f"ciphersuites {cell.cipher}" if is_modern(cell) else f"ciphers {cipher_list(cell)}",
     ]

@@ -5,9 +5,9 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from ..cell import Cell
+from ..cell import Cell, group_list
 from ..programs import installed
-from .base import Driver, Task, cipher_list, group_list, is_modern, offers_tickets, path_of, printed_version, quoted
+from .base import BACKLOG, Driver, Task, cipher_list, is_modern, offers_tickets, path_of, printed_version, quoted
 
 SESSION_CACHE = "10m"  # some 4,000 sessions a megabyte
 
@@ -60,7 +60,7 @@ events {{
 
 stream {{
     server {{
-        listen 127.0.0.1:{task.port} ssl backlog=4096;
+        listen 127.0.0.1:{task.port} ssl backlog={BACKLOG};
         ssl_certificate {quoted(task.certificate)};
         ssl_certificate_key {quoted(task.certificate)};
         ssl_protocols {cell.tls_version};

@@ -1,7 +1,7 @@
 """stunnel. One process, one thread a connection; the threads share the process's session cache."""
-from ..cell import Cell
+from ..cell import Cell, group_list
 from .base import (
-    SESSIONS, Driver, Task, cipher_list, group_list, is_modern, offers_tickets, path_of, printed_version)
+    SESSIONS, Driver, Task, cipher_list, is_modern, offers_tickets, path_of, printed_version)
 
 
 def version() -> str | None:
