@@ -109,6 +109,13 @@ def peers_of(relay: subprocess.Popen[str]) -> list[int]:
         time.sleep(0.01)
 
 
+def wait_until_gone(pids: list[int]) -> None:
+    deadline = time.monotonic() + 60
+    while any(map(is_alive, pids)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def start_relay(certificates) -> subprocess.Popen[str]:
     return subprocess.Popen([program("tls-floor"), *arguments(certificates["ecdsa:P-256"], "relay"), "--tls-version",
                              "TLSv1.3", "--duration", "60s"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -122,7 +129,7 @@ def test_a_peer_that_dies_ends_the_relay_in_one_line(certificates, which):
     _, errors = relay.communicate(timeout=60)
     assert relay.returncode == 1
     assert errors.startswith("tls-floor: relay: ") and len(errors.splitlines()) == 1
-    assert not any(is_alive(pid) for pid in peers)
+    wait_until_gone(peers)
 
 
 def test_a_relay_that_dies_takes_its_peers_with_it(certificates):
@@ -130,10 +137,7 @@ def test_a_relay_that_dies_takes_its_peers_with_it(certificates):
     peers = peers_of(relay)
     relay.kill()
     _, errors = relay.communicate(timeout=60)
-    deadline = time.monotonic() + 60
-    while any(is_alive(pid) for pid in peers):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until_gone(peers)
     assert errors == ""
 
 
