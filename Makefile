@@ -39,7 +39,7 @@ LIBS := -lssl -lcrypto -lev -lhttp_parser -ljansson -lm
 COMMON := $(wildcard common/*.c)
 PROXY := $(wildcard proxy/*.c)
 ECHO := $(wildcard echo-backend/*.c)
-FLOOR := loadgen/tls_floor.c
+FLOOR := $(wildcard loadgen/tls_floor*.c)
 LOADGEN := $(filter-out $(FLOOR),$(wildcard loadgen/*.c loadgen/light/*.c))
 UNIT := $(wildcard tests/unit/*.c)
 

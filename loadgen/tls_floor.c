@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * tls-floor: what the TLS library alone costs a server for a handshake and its records, with no socket, no event loop
- * and no second process. It is the limit that a terminator linked with the same library can come near to.
+ * and no second process. It is the limit that a terminator linked with the same library can come near to. On a
+ * connection that stays, nearly all of a terminator's cost is the kernel's, so the limit of that is a bare relay, with
+ * its system calls (--mode relay, tls_floor_relay.c).
  *
- * Client and server are in this process and talk over BIO pairs. Only the server's side is timed: a batch of
+ * Otherwise client and server are in this process and talk over BIO pairs. Only the server's side is timed: a batch of
  * connections goes through the same stage together, first all clients, then all servers, and the CPU clock of the
  * process is read before and after all the servers' steps. So its own cost, some 300 ns, is spread over the batch.
  */
@@ -12,6 +14,7 @@
 #include "log.h"
 #include "options.h"
 #include "tls_credentials.h"
+#include "tls_floor_relay.h"
 #include "units.h"
 
 #include <errno.h>
@@ -27,13 +30,15 @@
 #define PIPE_BYTES (64 * 1024) /* as much as is under way in one direction */
 #define PIECE      (16 * 1024)
 
-enum mode { MODE_FULL, MODE_RESUMED, MODE_KEEP_ALIVE };
-static const char *const mode_names[] = {"full", "resumed", "keep-alive", NULL};
+enum mode { MODE_FULL, MODE_RESUMED, MODE_KEEP_ALIVE, MODE_RELAY };
+static const char *const mode_names[] = {"full", "resumed", "keep-alive", "relay", NULL};
+enum origin { ORIGIN_TCP, ORIGIN_UNIX };
+static const char *const origin_names[] = {"tcp", "unix", NULL};
 enum resume_with { RESUME_WITH_ANY, RESUME_WITH_ID, RESUME_WITH_TICKET };
 static const char *const resume_names[] = {"any", "id", "ticket", NULL};
 
 static const char *certificate_file, *key_file, *version_text, *cipher, *group, *json_file;
-static int mode = -1, resume_with = -1, version;
+static int mode = -1, resume_with = -1, origin = -1, version;
 static uint64_t request_bytes = UINT64_MAX, response_bytes = UINT64_MAX, duration_ns = NS_PER_S;
 static struct cpu_list cpus;
 
@@ -49,16 +54,21 @@ static const struct option_spec options[] = {
     {"group", 0, OPTION_STRING, "NAME", "the only key exchange group (what the library prefers)", &group},
     {"resume-with", 0, OPTION_CHOICE, "id|ticket|any", "with --mode resumed (any: by ticket)", &resume_with,
      .choices = resume_names},
-    {"mode", 0, OPTION_CHOICE, "full|resumed|keep-alive",
+    {"mode", 0, OPTION_CHOICE, "full|resumed|keep-alive|relay",
      "an operation is a connection with such a handshake, one request and one response, from SSL_new to SSL_free; or a "
-     "request and its response on a connection that stays (keep-alive)",
+     "request and its response on a connection that stays (keep-alive); or that through a bare relay, from TLS over "
+     "TCP "
+     "to a plain socket and back, with the system calls that this takes (relay)",
      &mode, .choices = mode_names},
+    {"origin", 0, OPTION_CHOICE, "tcp|unix", "with --mode relay: the plain socket (tcp)", &origin,
+     .choices = origin_names},
     {"request-bytes", 0, OPTION_SIZE, "N", "application bytes of a request, head and body", &request_bytes, .min = 1},
     {"response-bytes", 0, OPTION_SIZE, "N", "application bytes of a response, head and body", &response_bytes,
      .min = 1},
     {"duration", 0, OPTION_DURATION, "T", "how long to measure, both sides included (1s)", &duration_ns,
      .min = NS_PER_MS},
-    {"cpus", 0, OPTION_PARSE, "LIST", "run on the first of these CPUs", &cpus, .parse = parse_cpus},
+    {"cpus", 0, OPTION_PARSE, "LIST", "run on the first of these CPUs, the relay's peers on the last", &cpus,
+     .parse = parse_cpus},
     {"json", 0, OPTION_STRING, "FILE", "write the result as one JSON object (-: standard output)", &json_file},
     {"help", 'h', OPTION_HELP, NULL, "print this and exit", NULL},
     {"version", 'V', OPTION_VERSION, NULL, "print the version and exit", NULL},
@@ -67,8 +77,10 @@ static const struct option_spec options[] = {
 static const struct option_table table = {
     .program = "tls-floor",
     .usage = "--cert FILE --tls-version V --mode MODE --request-bytes N --response-bytes N [options]",
-    .summary = "Measures the CPU time that the TLS library alone takes on a server's side, in memory.\n"
-               "Exit status: 0 measured, 1 the library did not do what was asked, 2 bad usage.",
+    .summary =
+        "Measures the CPU time that the TLS library alone takes on a server's side, in memory, or a bare relay on\n"
+        "loopback.\n"
+        "Exit status: 0 measured, 1 the library did not do what was asked, 2 bad usage.",
     .options = options,
     .count = sizeof options / sizeof *options,
 };
@@ -85,8 +97,8 @@ struct pair {
 };
 
 static struct pair pairs[BATCH];
-static uint64_t server_cpu_ns;
-static uint64_t both_cpu_ns; /* server and client, of the measured time */
+static uint64_t server_cpu_ns; /* of the relay in its mode */
+static uint64_t both_cpu_ns;   /* server and client (and origin), of the measured time */
 static char zeros[PIECE], scratch[PIECE];
 
 _Noreturn static void fail_tls(const char *what) {
@@ -175,6 +187,16 @@ static void make_pairs(void) {
     for (int i = 0; i < BATCH; i++)
         if (BIO_new_bio_pair(&pairs[i].client_bio, PIPE_BYTES, &pairs[i].server_bio, PIPE_BYTES) != 1)
             fail_tls("BIO_new_bio_pair");
+}
+
+static void free_pairs(void) {
+    for (int i = 0; i < BATCH; i++) {
+        SSL_free(pairs[i].client);
+        SSL_free(pairs[i].server);
+        BIO_free(pairs[i].client_bio);
+        BIO_free(pairs[i].server_bio);
+        SSL_SESSION_free(pairs[i].session);
+    }
 }
 
 /* ---- One side's work ---- */
@@ -277,21 +299,25 @@ static void end_server(struct pair *pair) {
 
 /* ---- A batch ---- */
 
-static void check(struct pair *pair, bool resumed) {
-    const char *got_version = SSL_get_version(pair->server), *got_cipher = SSL_get_cipher_name(pair->server);
+static void check(SSL *server, bool resumed) {
+    const char *got_version = SSL_get_version(server), *got_cipher = SSL_get_cipher_name(server);
     /* Before TLS 1.3 a resumption exchanges no key. */
     bool has_group = group && (version >= TLS1_3_VERSION || !resumed);
 
-    if (SSL_session_reused(pair->server) != resumed)
+    if (SSL_session_reused(server) != resumed)
         fail(EXIT_FAILED, "a handshake that was to be %s was %s", resumed ? "resumed" : "full",
              resumed ? "full" : "resumed");
-    if (SSL_version(pair->server) != version)
+    if (SSL_version(server) != version)
         fail(EXIT_FAILED, "%s was asked for and %s negotiated", version_text, got_version);
     if (cipher && strcmp(cipher, got_cipher) != 0)
         fail(EXIT_FAILED, "%s was asked for and %s negotiated", cipher, got_cipher);
-    if (has_group && strcmp(group, tls_group_name((int)SSL_get_negotiated_group(pair->server))) != 0)
+    if (has_group && strcmp(group, tls_group_name((int)SSL_get_negotiated_group(server))) != 0)
         fail(EXIT_FAILED, "%s was asked for and %s negotiated", group,
-             tls_group_name((int)SSL_get_negotiated_group(pair->server)));
+             tls_group_name((int)SSL_get_negotiated_group(server)));
+}
+
+static void check_full(SSL *server) {
+    check(server, false);
 }
 
 static void begin_transactions(void) {
@@ -347,12 +373,12 @@ static void run_connections(bool resumed) {
     begin_transactions();
     run_transactions();
     for (int i = 0; i < BATCH; i++)
-        check(&pairs[i], resumed);
+        check(pairs[i].server, resumed);
     end_connections();
 }
 
 /* Returns the operations done; server_cpu_ns is what they took. What must be there before is made first, untimed. */
-static uint64_t measure(char *agreed_cipher, size_t cipher_size, char *agreed_group, size_t group_size) {
+static uint64_t measure_library(char *agreed_cipher, size_t cipher_size, char *agreed_group, size_t group_size) {
     bool resumed = mode == MODE_RESUMED, keep_alive = mode == MODE_KEEP_ALIVE;
     uint64_t ops = 0, end_ns, begin_cpu_ns;
 
@@ -360,7 +386,7 @@ static uint64_t measure(char *agreed_cipher, size_t cipher_size, char *agreed_gr
     begin_transactions();
     run_transactions();
     for (int i = 0; i < BATCH; i++)
-        check(&pairs[i], false);
+        check_full(pairs[i].server);
     snprintf(agreed_cipher, cipher_size, "%s", SSL_get_cipher_name(pairs[0].server));
     snprintf(agreed_group, group_size, "%s", tls_group_name((int)SSL_get_negotiated_group(pairs[0].server)));
     if (resumed && version < TLS1_3_VERSION)
@@ -381,6 +407,26 @@ static uint64_t measure(char *agreed_cipher, size_t cipher_size, char *agreed_gr
     } while (monotonic_ns() < end_ns);
     both_cpu_ns = process_cpu_ns() - begin_cpu_ns;
     return ops;
+}
+
+/* As measure_library. */
+static uint64_t measure_relay(char *agreed_cipher, size_t cipher_size, char *agreed_group, size_t group_size) {
+    const struct relay_plan plan = {.server = server_context,
+                                    .client = client_context,
+                                    .request_bytes = request_bytes,
+                                    .response_bytes = response_bytes,
+                                    .duration_ns = duration_ns,
+                                    .unix_origin = origin == ORIGIN_UNIX,
+                                    .cpus = &cpus,
+                                    .check = check_full};
+    struct relay_cost cost = {0};
+
+    tls_floor_relay(&plan, &cost);
+    snprintf(agreed_cipher, cipher_size, "%s", cost.cipher);
+    snprintf(agreed_group, group_size, "%s", cost.group);
+    server_cpu_ns = cost.relay_cpu_ns;
+    both_cpu_ns = cost.all_cpu_ns;
+    return cost.ops;
 }
 
 /* ---- Main ---- */
@@ -404,6 +450,8 @@ static void check_options(int operands) {
     if (resume_with >= 0 && mode != MODE_RESUMED)
         fail(EXIT_USAGE, "--resume-with: %s: nothing is resumed in mode %s", resume_names[resume_with],
              mode_names[mode]);
+    if (origin >= 0 && mode != MODE_RELAY)
+        fail(EXIT_USAGE, "--origin: %s: there is none in mode %s", origin_names[origin], mode_names[mode]);
     if (resume_with == RESUME_WITH_ID && version >= TLS1_3_VERSION)
         fail(EXIT_USAGE, "--resume-with: id: a TLS 1.3 resumption is always by ticket (PSK)");
 }
@@ -414,8 +462,8 @@ static void report(uint64_t ops, const char *agreed_cipher, const char *agreed_g
 
     tls_key_name(X509_get0_pubkey(SSL_CTX_get0_certificate(server_context)), key, sizeof key);
     if (!json_file || strcmp(json_file, "-") != 0)
-        printf("%s %s %s %s %s: %.2f us of server CPU an operation (%" PRIu64 " operations)\n", mode_names[mode],
-               version_text, agreed_cipher, agreed_group, key, us_per_op, ops);
+        printf("%s %s %s %s %s: %.2f us of %s CPU an operation (%" PRIu64 " operations)\n", mode_names[mode],
+               version_text, agreed_cipher, agreed_group, key, us_per_op, mode == MODE_RELAY ? "relay" : "server", ops);
     if (!json_file)
         return;
     json_t *result =
@@ -429,6 +477,8 @@ static void report(uint64_t ops, const char *agreed_cipher, const char *agreed_g
         json_object_set_new(
             result, "resume_with",
             json_string(resume_names[resume_with == RESUME_WITH_ID ? RESUME_WITH_ID : RESUME_WITH_TICKET]));
+    if (mode == MODE_RELAY)
+        json_object_set_new(result, "origin", json_string(origin_names[origin == ORIGIN_UNIX]));
     json_dumpf(result, out, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     fputc('\n', out);
     json_decref(result);
@@ -443,18 +493,16 @@ int main(int argc, char **argv) {
     log_open("tls-floor");
     check_options(argc - options_parse(&table, argc, argv));
     make_contexts();
-    if (cpus.count && !cpu_list_pin(&cpus, 0))
-        fail(EXIT_FAILED, "--cpus: %d: %s", cpus.cpu[0], strerror(errno));
-    make_pairs();
-    ops = measure(agreed_cipher, sizeof agreed_cipher, agreed_group, sizeof agreed_group);
-    report(ops, agreed_cipher, agreed_group);
-    for (int i = 0; i < BATCH; i++) {
-        SSL_free(pairs[i].client);
-        SSL_free(pairs[i].server);
-        BIO_free(pairs[i].client_bio);
-        BIO_free(pairs[i].server_bio);
-        SSL_SESSION_free(pairs[i].session);
+    if (mode == MODE_RELAY) {
+        ops = measure_relay(agreed_cipher, sizeof agreed_cipher, agreed_group, sizeof agreed_group);
+    } else {
+        if (cpus.count && !cpu_list_pin(&cpus, 0))
+            fail(EXIT_FAILED, "--cpus: %d: %s", cpus.cpu[0], strerror(errno));
+        make_pairs();
+        ops = measure_library(agreed_cipher, sizeof agreed_cipher, agreed_group, sizeof agreed_group);
+        free_pairs();
     }
+    report(ops, agreed_cipher, agreed_group);
     SSL_CTX_free(client_context);
     SSL_CTX_free(server_context);
     return EXIT_MEASURED;

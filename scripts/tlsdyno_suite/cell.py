@@ -7,14 +7,19 @@ from . import ciphers
 # What a scenario may ask for, in the order of the columns of results.csv.
 PARAMETERS = (
     "cert_key", "tls_version", "cipher", "group", "reuse", "resume_with", "requests_per_connection",
-    "request_bytes", "response_bytes", "connections", "cores", "backend",
+    "request_bytes", "response_bytes", "connections", "cores", "backend", "loop",
 )
 
 # Parameters a scenario need not name. The others have no value that everybody would expect.
 DEFAULTS: dict[str, int | str] = {
     "group": "X25519", "reuse": "never", "resume_with": "any", "requests_per_connection": 1,
-    "request_bytes": 0, "response_bytes": 0, "cores": 1, "backend": "tcp",
+    "request_bytes": 0, "response_bytes": 0, "cores": 1, "backend": "tcp", "loop": "closed",
 }
+
+# More connections than this are not begun all at once: a listen queue would not hold them, and the last ones would wait
+# for their handshakes as long as a client waits. They come at a pace that the slowest product follows with ECDSA.
+AT_ONCE = 1000
+OPENED_PER_S = 750
 
 
 @dataclass(frozen=True)
@@ -33,11 +38,27 @@ class Cell:
     connections: int
     cores: int
     backend: str
+    loop: str  # closed: each connection begins its next transaction when its last has ended; rate:R; hold: they rest
 
     @property
     def keeps_alive(self) -> bool:
         """Whether the cell's unit of work is a transaction on a connection that is already there."""
         return self.requests_per_connection == "inf" or int(self.requests_per_connection) > 1
+
+    @property
+    def holds(self) -> bool:
+        """Whether the connections only have to be there: what is measured is the memory that they take."""
+        return self.loop == "hold"
+
+    @property
+    def rate_per_s(self) -> int | None:
+        """R of `rate:R`, None otherwise."""
+        return int(self.loop.partition(":")[2]) if self.loop.startswith("rate:") else None
+
+    @property
+    def ramp_s(self) -> float:
+        """Time to open the connections in, before the warm-up."""
+        return self.connections / OPENED_PER_S if self.connections > AT_ONCE else 0.0
 
     @property
     def reuse_period(self) -> int | None:
@@ -56,6 +77,15 @@ def parameters(cell: Cell) -> dict[str, int | str]:
     return {field.name: getattr(cell, field.name) for field in fields(cell) if field.name in PARAMETERS}
 
 
+def group_list(cell: Cell) -> str:
+    """What both sides are told. Before TLS 1.3 the curve of an ECDSA key must be among the groups, or its certificate
+    cannot be used (RFC 8422, 5.1)."""
+    curve = cell.cert_key.partition("ecdsa:")[2]
+    if cell.tls_version == "TLSv1.3" or not curve or curve == cell.group:
+        return cell.group
+    return f"{cell.group}:{curve}"
+
+
 def contradiction(cell: Cell) -> str | None:
     """Why nobody could measure this combination, or None. Crossed axes make such cells; they become skipped rows."""
     modern = cell.tls_version == "TLSv1.3"
@@ -65,6 +95,8 @@ def contradiction(cell: Cell) -> str | None:
         return f"{cell.tls_version} has no signatures with a key {cell.cert_key}"
     if cell.requests_per_connection == "inf" and cell.reuse != "never":
         return "a connection that is kept for ever never resumes a session"
+    if cell.holds and cell.requests_per_connection != "inf":
+        return "a connection that is held is kept for ever (requests_per_connection = 'inf')"
     if cell.reuse != "never" and cell.resume_with == "id" and modern:
         return "TLS 1.3 has no session IDs to resume with"
     if cell.request_bytes and cell.response_bytes != cell.request_bytes:

@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from . import machine, output, record, scenario, table
+from . import claims, machine, output, record, scenario, table
 from .cell import Cell
 from .certificates import certificate
 from .placement import usable
@@ -179,7 +179,9 @@ def run_command(arguments: argparse.Namespace) -> int:
     finally:
         progress.clear()
         recorder.close()
-    output.say(table.FORMATS["text"](record.read(directory)) + f"Results: {directory}")
+    measured = record.read(directory)
+    parts = [table.render_text(measured), claims.render_text(claims.check(loaded.claims, measured))]
+    output.say("\n".join(filter(None, parts)) + f"Results: {directory}")
     return exit_status(rows)
 
 
@@ -208,7 +210,11 @@ def table_command(arguments: argparse.Namespace) -> int:
     rows = record.read(arguments.run)
     if not rows:
         raise Refused(arguments.run, "", "has no rows")
-    output.say(table.FORMATS[arguments.format](rows).rstrip("\n"))
+    # The claims are those of the scenario as it was run; a results.csv by itself has none.
+    as_run = arguments.run / "scenario.toml"
+    made = scenario.load(as_run, tuple(DRIVERS)).claims if as_run.is_file() else ()
+    parts = [table.FORMATS[arguments.format](rows), claims.FORMATS[arguments.format](claims.check(made, rows))]
+    output.say("\n".join(filter(None, parts)).rstrip("\n"))
     return MEASURED
 
 

@@ -18,7 +18,7 @@ IDENTITY = ("run_id", "scenario", "table",
             "case",
             "repeat", "subject", "subject_version", "load_tool", "engine", "backend", "placement")
 ASKED = ("cert_key", "tls_version", "cipher", "group", "reuse", "resume_with", "requests_per_connection",
-         "request_bytes", "response_bytes", "connections", "cores", "target_rate_per_s")
+         "request_bytes", "response_bytes", "connections", "cores", "loop", "target_rate_per_s")
 AGREED = ("negotiated_version", "negotiated_cipher", "negotiated_group", "resumed_share")
 RATES = ("handshakes_full_per_s", "handshakes_resumed_per_s", "connections_per_s", "transactions_per_s",
          "received_bytes_per_s", "sent_bytes_per_s")
@@ -27,8 +27,11 @@ QUANTILES = ("mean", "p50", "p90", "p99", "p999", "max")
 LATENCY = tuple(f"{phase}_{quantile}_us" for phase in PHASES for quantile in QUANTILES)
 ROLES = ("subject", "client", "backend")
 COST = (*(f"{role}_cpu_us_per_op" for role in ROLES), *(f"{role}_cpu_busy" for role in ROLES), "subject_rss_kib",
-        "steal")
+        # What the subject grew by while the connections of the cell were opened, divided by them. Held ones only.
+        "subject_idle_kib_per_connection", "steal")
 LIMIT = ("capacity_per_core_per_s", "floor_cpu_us_per_op", "efficiency",
+         # What the floor is of: library, relay, or library+relay.
+         "floor_kind",
          # Why there is no floor. Not in `reason`: the row itself is sound, and its status says so.
          "floor_reason")
 VERDICT = ("status", "stands", "bound", "reason")
@@ -36,12 +39,15 @@ ERRORS = tuple(f"errors_{name}" for name in ERROR_CLASSES)
 
 COLUMNS = (*IDENTITY, *ASKED, *AGREED, *RATES, *LATENCY, *COST, *LIMIT, *VERDICT, *ERRORS)
 
+# Columns that came later, and what they would have held in a run made before.
+LATER = {"loop": "closed", "floor_kind": "library", "subject_idle_kib_per_connection": ""}
+
 Row = dict[str, Any]
 
 
 def asked_row(cell: Cell) -> Row:
     """What every row has, measured or not."""
-    return {"case": cell.case, "subject": cell.subject, **parameters(cell)}
+    return {"case": cell.case, "subject": cell.subject, **parameters(cell), "target_rate_per_s": cell.rate_per_s}
 
 
 def agreed(evidence: Evidence, name: str) -> str:
@@ -60,17 +66,26 @@ def latency_row(evidence: Evidence) -> Row:
     return row
 
 
+def idle_kib(evidence: Evidence) -> float | None:
+    memory = evidence.memory_kib
+    if not evidence.cell.holds or memory is None:
+        return None
+    return (memory[1] - memory[0]) / evidence.cell.connections
+
+
 def measured_row(evidence: Evidence, verdict: Verdict, rss_kib: int, limit: Limit) -> Row:
     cell, load = evidence.cell, evidence.load
     done = ops(cell, load)
-    cpu_us = {role: 1e6 * seconds / done for role, seconds in evidence.cpu_s.items()} if done else {}
+    # Connections that rest have no op with a cost, and no rate.
+    cpu_us = {role: 1e6 * seconds / done for role, seconds in evidence.cpu_s.items()} if done and not cell.holds else {}
+    rates = {} if cell.holds else load.rates
     cores = {role: getattr(evidence.placement, role) for role in ROLES}
     subject_us = cpu_us.get("subject")
     return {
         "engine": load.engine, "placement": str(evidence.placement),
         "negotiated_version": agreed(evidence, "tls_version"), "negotiated_cipher": agreed(evidence, "cipher"),
         "negotiated_group": agreed(evidence, "group"), "resumed_share": resumed_share(load),
-        **{name: load.rates.get(name) for name in RATES[:4]},
+        **{name: rates.get(name) for name in RATES[:4]},
         "received_bytes_per_s": load.bytes_received / load.duration_s if load.duration_s else None,
         "sent_bytes_per_s": load.bytes_sent / load.duration_s if load.duration_s else None,
         **latency_row(evidence),
@@ -78,8 +93,9 @@ def measured_row(evidence: Evidence, verdict: Verdict, rss_kib: int, limit: Limi
         **{f"{role}_cpu_busy": seconds / (load.duration_s * len(cores[role])) if load.duration_s else None
            for role, seconds in evidence.cpu_s.items()},
         "subject_rss_kib": rss_kib or None, "steal": evidence.steal,
+        "subject_idle_kib_per_connection": idle_kib(evidence),
         "capacity_per_core_per_s": 1e6 / subject_us if subject_us else None,
-        "floor_cpu_us_per_op": limit.cost_us, "floor_reason": limit.reason,
+        "floor_cpu_us_per_op": limit.cost_us, "floor_kind": limit.kind, "floor_reason": limit.reason,
         "efficiency": limit.cost_us / subject_us if subject_us and limit.cost_us else None,
         "status": verdict.status, "stands": verdict.stands, "bound": verdict.bound, "reason": verdict.reason,
         **{f"errors_{name}": load.errors.get(name) for name in ERROR_CLASSES},
@@ -133,11 +149,12 @@ def read(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ()) and name not in LATER]
             if path.stat().st_size == 0:
                 raise Refused(path, "", "the file is empty")
             if missing:
                 raise Refused(path, missing[0], "no such column: this is not a results.csv")
+            older = {name: value for name, value in LATER.items() if name not in (reader.fieldnames or ())}
             rows = list(reader)
     except OSError as error:
         raise Refused(path, "", error.strerror or str(error)) from error
@@ -146,4 +163,4 @@ def read(path: Path) -> list[dict[str, str]]:
     for number, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             raise Refused(path, f"row {number}", "has not as many fields as there are columns")
-    return rows
+    return [{**older, **row} for row in rows]

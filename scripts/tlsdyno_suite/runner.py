@@ -73,9 +73,10 @@ class Plan:
 
     def seconds(self) -> float:
         """How long it will take, about."""
-        runnable = sum(1 for cell in self.cells if not self.obstacle(cell))
+        runnable = [cell for cell in self.cells if not self.obstacle(cell)]
         one = self.scenario.warmup_s + self.scenario.duration_s + OVERHEAD_S
-        return self.scenario.repeats * (runnable * one + len(self.floor_works()) * (floor.DURATION_S + OVERHEAD_S))
+        cells_s = len(runnable) * one + sum(cell.ramp_s for cell in runnable)
+        return self.scenario.repeats * (cells_s + len(self.floor_works()) * (floor.DURATION_S + OVERHEAD_S))
 
 
 def printed_address(program: Program, what: str) -> str | None:
@@ -170,10 +171,11 @@ def watch(load: Program, others: list[Program], check_at_s: float, limit_s: floa
 
 
 def gather(cell: Cell, placement: Placement, scenario: Scenario, result: loadgen.Result, sampler: Sampler,
-           tcp: dict[str, int], strayed: set[str], counted: dict[str, int] | None) -> Evidence:
+           tcp: dict[str, int], strayed: set[str], counted: dict[str, int] | None, before_kib: float) -> Evidence:
     begin, end = result.started_ns, result.end_ns
     length_s = max(result.duration_s, 1e-9)
     cpus = {*placement.subject, *placement.client, *placement.backend}
+    at_end_kib = sampler.own_kib["subject"].last(begin, end)
     stolen_s = [series.growth(begin, end) for cpu, series in sampler.steal_s.items() if cpu in cpus]
     return Evidence(
         cell=cell, placement=placement, asked_s=scenario.duration_s, load=result,
@@ -182,7 +184,8 @@ def gather(cell: Cell, placement: Placement, scenario: Scenario, result: loadgen
         busy={cpu: (series.growth(begin, end) + sampler.steal_s[cpu].growth(begin, end)) / length_s
               for cpu, series in sampler.busy_s.items()},
         steal=max(stolen_s, default=0.0) / length_s,
-        tcp=tcp, unpinned=tuple(sorted(strayed)), counted=counted)
+        tcp=tcp, unpinned=tuple(sorted(strayed)), counted=counted,
+        memory_kib=None if at_end_kib is None else (before_kib, at_end_kib))
 
 
 def measure(plan: Plan, cell: Cell, placement: Placement, directory: Path, logs: str,
@@ -211,7 +214,8 @@ def put_load(scenario: Scenario, cell: Cell, placement: Placement, address: str,
     before = read_counters(statistics) if statistics else {}
     tcp_before = read_tcp_counters()
     json_file = directory / "load.json"
-    length_s = scenario.warmup_s + scenario.duration_s
+    length_s = cell.ramp_s + scenario.warmup_s + scenario.duration_s
+    before_kib = sum(sessions.memory_kib(pid)[1] for pid in sessions.members(subject.session))
     command = loadgen.command(cell, placement, address, scenario.duration_s, scenario.warmup_s, json_file)
     load = start("client", command, placement.client, log)
     programs.append(load)
@@ -229,14 +233,15 @@ def put_load(scenario: Scenario, cell: Cell, placement: Placement, address: str,
     except ValueError as error:
         raise Failed(f"{error} ({last_line(load.log)})") from error
     counted = settled_counters(statistics, before, result.totals) if statistics else None
-    return gather(cell, placement, scenario, result, sampler, tcp, strayed, counted), sampler.resident_kib["subject"]
+    evidence = gather(cell, placement, scenario, result, sampler, tcp, strayed, counted, before_kib)
+    return evidence, sampler.resident_kib["subject"]
 
 
 def measure_floor(work: floor.Work, cpus: tuple[int, ...], json_file: Path, log: Path) -> float | str:
     """CPU microseconds per op, or why there is no such figure."""
     try:
         with crew() as programs:
-            program = start("floor", floor.command(work, cpus, json_file), cpus[:1], log)
+            program = start("floor", floor.command(work, cpus, json_file), floor.placement(work, cpus), log)
             programs.append(program)
             watch(program, [], 0, floor.DURATION_S + DRAIN_LIMIT_S)
             if program.popen.returncode != 0:

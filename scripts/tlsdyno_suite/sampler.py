@@ -43,6 +43,11 @@ class Series:
         first, last = numpy.interp([0, end_ns - begin_ns], times, self.values)
         return float(last - first)
 
+    def last(self, begin_ns: int, end_ns: int) -> float | None:
+        """The last reading between two times; None when there is none."""
+        between = [value for time_ns, value in zip(self.times_ns, self.values) if begin_ns <= time_ns <= end_ns]
+        return between[-1] if between else None
+
     def gap_s(self, moment_ns: int) -> float:
         """How far the readings around a moment are apart; infinite when it lies outside of them."""
         before = [time_ns for time_ns in self.times_ns if time_ns <= moment_ns]
@@ -80,6 +85,7 @@ class Sampler(threading.Thread):
         self.busy_s: dict[int, Series] = {}
         self.steal_s: dict[int, Series] = {}
         self.resident_kib: dict[str, int] = {role: 0 for role in roles}
+        self.own_kib: dict[str, Series] = {role: Series() for role in roles}  # without what is a file's
         self._clocks: dict[str, dict[int, float]] = {role: {} for role in roles}
         self._ended = threading.Event()
         self._find_members()
@@ -91,7 +97,9 @@ class Sampler(threading.Thread):
 
     def _read_memory(self) -> None:
         for role, clocks in self._clocks.items():
-            self.resident_kib[role] = max(self.resident_kib[role], sum(map(sessions.resident_kib, clocks)))
+            resident, own = map(sum, zip((0, 0), *map(sessions.memory_kib, clocks)))
+            self.resident_kib[role] = max(self.resident_kib[role], resident)
+            self.own_kib[role].add(time.time_ns(), own)
 
     def _read_roles(self) -> None:
         for role, clocks in self._clocks.items():

@@ -11,7 +11,9 @@ from typing import Any
 
 import jsonschema
 
+from . import claims
 from .cell import DEFAULTS, PARAMETERS, Cell
+from .claims import Claim
 from .programs import SCENARIOS
 from .refusal import Refused
 from .units import parse_length, parse_time
@@ -47,6 +49,7 @@ class Scenario:
     seed: int | None
     backend_beside: str  # client or subject
     cpus: tuple[int, ...] | None
+    claims: tuple[Claim, ...] = ()
 
 
 def locate(name: str) -> Path:
@@ -184,12 +187,13 @@ def load(path: Path, known_subjects: tuple[str, ...]) -> Scenario:
     fixed = {name: value for name, value in settings.items() if name in PARAMETERS}
     check_parameters(path, axes, fixed)
     placement = data.get("placement", {})
-    return Scenario(
+    loaded = Scenario(
         path=path, name=path.stem, title=data["title"], source=data.get("source", ""), subjects=subjects, axes=axes,
         fixed=fixed, duration_s=time_of(path, "load.duration", settings["duration"], parse_length),
         warmup_s=time_of(path, "load.warmup", settings.get("warmup", "1s"), parse_time),
         repeats=settings.get("repeats", 1), seed=data.get("seed"), backend_beside=placement.get("backend", "client"),
         cpus=tuple(placement["cpus"]) if "cpus" in placement else None)
+    return replace(loaded, claims=claims.read(path, data.get("claim", []), expand(loaded)))
 
 
 def narrow(scenario: Scenario, restrictions: list[str]) -> Scenario:

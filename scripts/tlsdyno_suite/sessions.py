@@ -41,14 +41,23 @@ def allowed_cpus(pid: int) -> set[int]:
     return cpus
 
 
-def resident_kib(pid: int) -> int:
-    """Memory of the process. Its proportional share, so that what workers have in common counts once; where the
-    kernel keeps that from us (another user's process), the resident set."""
-    for name, key in (("smaps_rollup", "Pss:"), ("status", "VmRSS:")):
+def memory_kib(pid: int) -> tuple[int, int]:
+    """Memory of the process: all that is resident, and of that what is no file's. Proportional shares, so that what
+    workers have in common counts once; where the kernel keeps those from us (another user's process), the resident set.
+
+    What is a file's, code above all, is shared with whoever maps the same library: the share changes when another
+    program starts. So growth is growth of the rest, which is shared within a family of processes only."""
+    for name, all_keys, own_keys in (("smaps_rollup", ("Pss:",), ("Pss_Anon:", "Pss_Shmem:")),
+                                     ("status", ("VmRSS:",), ("RssAnon:", "RssShmem:"))):
         try:
-            for line in (PROC / str(pid) / name).read_text().splitlines():
-                if line.startswith(key):
-                    return int(line.split()[1])
+            lines = (PROC / str(pid) / name).read_text().splitlines()
         except OSError:
             continue
-    return 0
+        values = {words[0]: int(words[1]) for line in lines if len(words := line.split()) == 3 and words[2] == "kB"}
+        if values:
+            return sum(values.get(key, 0) for key in all_keys), sum(values.get(key, 0) for key in own_keys)
+    return 0, 0
+
+
+def resident_kib(pid: int) -> int:
+    return memory_kib(pid)[0]

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .cell import PARAMETERS
+from .claims import is_peer
 from .statistics import median, spread
+from .units import significant
 
 CsvRow = dict[str, str]
 Key = tuple[str, ...]  # of a section: its case, and the value of every parameter that varies
@@ -53,15 +55,17 @@ class Section:
                   if row["floor_cpu_us_per_op"]]
         return median(floors) if floors else None
 
+    @property
+    def limit_kind(self) -> str:
+        return next((row["floor_kind"] for line in self.lines.values() for row in line.rows if row["floor_kind"]), "")
 
-def number(value: float) -> str:
-    """Three or four significant digits, thousands apart."""
-    if value >= 100:
-        return f"{value:,.0f}".replace(",", " ")
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    @property
+    def columns(self) -> tuple["Column", ...]:
+        held = all(row["loop"] == "hold" for line in self.lines.values() for row in line.rows)
+        return HELD_COLUMNS if held else COLUMNS
 
 
-def figure(values: list[float], show: Callable[[float], str] = number) -> str:
+def figure(values: list[float], show: Callable[[float], str] = significant) -> str:
     """Median, and half the range beside it when there are several."""
     if not values:
         return "-"
@@ -69,7 +73,7 @@ def figure(values: list[float], show: Callable[[float], str] = number) -> str:
     return show(median(values)) + (f" ±{100 * width:.0f}%" if width is not None else "")
 
 
-def middle(values: list[float], show: Callable[[float], str] = number) -> str:
+def middle(values: list[float], show: Callable[[float], str] = significant) -> str:
     """The median alone, for figures whose spread is that of another column."""
     return show(median(values)) if values else "-"
 
@@ -106,6 +110,13 @@ COLUMNS = (
     Column("efficiency", 10, lambda line: middle(line.cost("efficiency"), share)),
     Column("bound", 8, bounds),
 )
+# Of connections that only rest.
+HELD_COLUMNS = (
+    Column("KiB/connection", 14, lambda line: figure(line.rate("subject_idle_kib_per_connection"))),
+    Column("resident KiB", 14, lambda line: middle(line.rate("subject_rss_kib"))),
+)
+# What subjects are compared by, in each kind of section, and what it is called.
+COMPARED = {"CPU us/op": "subject_cpu_us_per_op", "KiB/connection": "subject_idle_kib_per_connection"}
 SUBJECT_WIDTH = 28
 MARK_WIDTH = 8
 
@@ -134,6 +145,9 @@ def parameter_text(name: str, value: str) -> str:
         return f"{value} core" + ("" if value == "1" else "s")
     if name == "backend":
         return f"{value} backend"
+    if name == "loop":
+        # A closed loop is what all others are.
+        return "held at rest" if value == "hold" else f"{value[5:]} a second" if value.startswith("rate:") else ""
     return value
 
 
@@ -145,7 +159,13 @@ def common_text(rows: list[CsvRow]) -> str:
     several = varying(rows)
     resuming = any(row["reuse"] != "never" for row in rows)
     names = [name for name in PARAMETERS if name not in several and (resuming or name != "resume_with")]
-    return ", ".join(parameter_text(name, rows[0][name]) for name in names)
+    return ", ".join(filter(None, (parameter_text(name, rows[0][name]) for name in names)))
+
+
+def says_nothing(name: str, row: CsvRow) -> bool:
+    """How sessions are reused, where no connection ever ends; what resumes them, where none is."""
+    return (name == "reuse" and row["requests_per_connection"] == "inf"
+            or name == "resume_with" and row["reuse"] == "never")
 
 
 def sections(rows: list[CsvRow]) -> list[Section]:
@@ -156,9 +176,8 @@ def sections(rows: list[CsvRow]) -> list[Section]:
     for row in rows:
         key = (row["case"], *(row[name] for name in differing))
         if key not in found:
-            # How sessions are reused says nothing where no connection ever ends.
-            said = [name for name in differing if name != "reuse" or row["requests_per_connection"] != "inf"]
-            detail = ", ".join(parameter_text(name, row[name]) for name in said)
+            said = [name for name in differing if not says_nothing(name, row)]
+            detail = ", ".join(filter(None, (parameter_text(name, row[name]) for name in said)))
             title = bundle_names(row["case"])
             found[key] = Section(key, title or detail, detail if title else "")
         line = found[key].lines.setdefault(row["subject"], Line(row["subject"]))
@@ -170,9 +189,11 @@ def sections(rows: list[CsvRow]) -> list[Section]:
 WORD_ORDER = {"never": 0, "full": 0, "always": 2, "resumed": 2, "keep-alive": 3, "inf": 3}
 
 
-def section_order(key: Key) -> list[tuple[int, float, str]]:
+def section_order(key: Key) -> list[tuple[int, list[tuple[float, str]]]]:
     words = [word for part in key for word in (part.replace(";", "=").split("=")[1::2] if "=" in part else [part])]
-    return [(WORD_ORDER.get(word, 1), float(word) if word.isdigit() else 0.0, word) for word in words]
+    # Numbers in a word by their value: 16k comes after 1k.
+    return [(WORD_ORDER.get(word, 1), [(float(part), "") if part.isdigit() else (0.0, part)
+                                       for part in re.split(r"(\d+)", word) if part]) for word in words]
 
 
 def subject_order(line: Line) -> tuple[bool, str]:
@@ -267,8 +288,12 @@ def summary(rows: list[CsvRow]) -> str:
 EXPLANATION = (
     "handshakes/s, transactions/s: where the subject was the bottleneck; elsewhere they would be another's figures.",
     "CPU us/op: CPU time of the subject per connection with its handshake, or per transaction where kept alive.",
-    "ops/s a core: 1,000,000 / CPU us/op, what a core could do. efficiency: cost of the TLS library alone / CPU us/op.",
+    "ops/s a core: 1,000,000 / CPU us/op, what a core could do. efficiency: floor / CPU us/op; the floor is what the "
+    "TLS library alone costs or, on connections that are kept alive, what a bare relay does.",
 )
+HELD_EXPLANATION = (
+    "KiB/connection: what the subject grew by while it was given the connections, divided by them; its own memory, "
+    "without the kernel's.")
 
 
 def wrap(text: str, indent: int, width: int = 118) -> list[str]:
@@ -286,8 +311,30 @@ def limit_cells(section: Section) -> list[str]:
     if not section.limit_us:
         return []
     cost = section.limit_us
-    limits = {"CPU us/op": number(cost), "ops/s a core": number(1e6 / cost), "efficiency": "100 %"}
-    return [limits.get(column.heading, "") for column in COLUMNS]
+    limits = {"CPU us/op": significant(cost), "ops/s a core": significant(1e6 / cost), "efficiency": "100 %"}
+    return [limits.get(column.heading, "") for column in section.columns]
+
+
+FLOORS = {"library": "TLS library alone", "relay": "bare relay", "library+relay": "TLS library, relay"}
+
+
+def comparison_cells(section: Section) -> tuple[list[str], str]:
+    """The reference divided by the best of the others, and who that is; nothing where one of the two is missing."""
+    compared = next(column.heading for column in section.columns if column.heading in COMPARED)
+    name = COMPARED[compared]
+    middles = {line.subject: median(values) for line in section.lines.values() if (values := line.cost(name))}
+    peers = {subject: value for subject, value in middles.items() if is_peer(subject)}
+    if "reference" not in middles or not peers:
+        return [], ""
+    best = min(peers, key=lambda subject: peers[subject])
+    return [f"{middles['reference'] / peers[best]:.2f}" if column.heading == compared else ""
+            for column in section.columns], best
+
+
+def explanations(tabled: list[Section]) -> list[str]:
+    kinds = {section.columns for section in tabled}
+    return [*(EXPLANATION if COLUMNS in kinds else ()), *([HELD_EXPLANATION] if HELD_COLUMNS in kinds else []),
+            LOOPBACK_NOTE]
 
 
 def subject_name(line: Line) -> str:
@@ -299,26 +346,33 @@ def render_text(rows: list[CsvRow]) -> str:
     found, marks = notes(tabled)
     names = section_names(tabled)
 
-    def ruled(name: str, cells: list[str], mark: str = "") -> str:
-        figures = "".join(f"  {cell:>{column.width}}" for cell, column in zip(cells, COLUMNS))
+    def ruled(name: str, cells: list[str], mark: str = "", columns: tuple[Column, ...] = COLUMNS) -> str:
+        figures = "".join(f"  {cell:>{column.width}}" for cell, column in zip(cells, columns))
         return f"{name[:SUBJECT_WIDTH]:<{SUBJECT_WIDTH}}{figures} {mark}".rstrip()
 
+    usual = any(section.columns is COLUMNS for section in tabled)
     rule = "─" * (SUBJECT_WIDTH + MARK_WIDTH + sum(column.width + 2 for column in COLUMNS))
     out = [f"{rows[0]['scenario']}  {rows[0]['run_id']}", *wrap(f"All: {common_text(rows)}", 5), "",
-           ruled("", [column.heading for column in COLUMNS]), rule]
+           *([ruled("", [column.heading for column in COLUMNS])] if usual else []), rule]
     for section in tabled:
-        out.append(section.heading)
+        columns = section.columns
+        out += wrap(section.heading, 4)
+        if columns is not COLUMNS:
+            out.append(ruled("", [column.heading for column in columns], columns=columns))
         for line in sorted(section.lines.values(), key=subject_order):
-            out.append(ruled(f"  {subject_name(line)}", [column.text(line) for column in COLUMNS],
-                             mark_text(marks.get((section.key, line.subject), set()))))
+            out.append(ruled(f"  {subject_name(line)}", [column.text(line) for column in columns],
+                             mark_text(marks.get((section.key, line.subject), set())), columns))
         if limits := limit_cells(section):
-            out.append(ruled("  (TLS library alone)", limits))
+            out.append(ruled(f"  ({FLOORS[section.limit_kind]})", limits))
+        ratios, best = comparison_cells(section)
+        if ratios:
+            out.append(ruled(f"  (reference / {best})", ratios, columns=columns))
         out.append(rule)
     repeated = any(len(line.rows) > 1 for section in tabled for line in section.lines.values())
     out.append(summary(rows) + (" Medians, ± half the range." if repeated else ""))
     for note in found:
         out += wrap(f"[{note.mark}] {note.text(names)}", 4)
-    for text in (*EXPLANATION, LOOPBACK_NOTE):
+    for text in explanations(tabled):
         out += wrap(text, 2)
     return "\n".join(out) + "\n"
 
@@ -334,16 +388,19 @@ def render_markdown(rows: list[CsvRow]) -> str:
     out = [f"## {rows[0]['scenario']} ({rows[0]['run_id']})", "", f"All: {common_text(rows)}.", ""]
     for section in tabled:
         out += [f"### {section.heading}", "",
-                ruled(["subject", *(column.heading for column in COLUMNS), "notes"]),
-                "|---|" + "---:|" * len(COLUMNS) + "---|"]
+                ruled(["subject", *(column.heading for column in section.columns), "notes"]),
+                "|---|" + "---:|" * len(section.columns) + "---|"]
         for line in sorted(section.lines.values(), key=subject_order):
-            out.append(ruled([subject_name(line), *(column.text(line) for column in COLUMNS),
+            out.append(ruled([subject_name(line), *(column.text(line) for column in section.columns),
                               mark_text(marks.get((section.key, line.subject), set()))]))
         if limits := limit_cells(section):
-            out.append(ruled(["*TLS library alone*", *limits, ""]))
+            out.append(ruled([f"*{FLOORS[section.limit_kind]}*", *limits, ""]))
+        ratios, best = comparison_cells(section)
+        if ratios:
+            out.append(ruled([f"*reference / {best}*", *ratios, ""]))
         out.append("")
     out += [summary(rows), "", *(f"- [{note.mark}] {note.text(names)}" for note in found), ""]
-    out += [f"{text}  " for text in (*EXPLANATION, LOOPBACK_NOTE)]
+    out += [f"{text}  " for text in explanations(tabled)]
     return "\n".join(out) + "\n"
 
 

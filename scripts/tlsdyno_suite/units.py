@@ -1,4 +1,5 @@
-"""Times as the C programs spell them (`500ms`, `5s`, `2m`; a bare number is seconds), and how a person reads them."""
+"""Times as the C programs spell them (`500ms`, `5s`, `2m`; a bare number is seconds), and how a person reads them and
+other numbers."""
 import re
 
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
@@ -28,6 +29,13 @@ def format_time(seconds: float) -> str:
     """The spelling that the C programs take, without loss down to a millisecond."""
     milliseconds = round(seconds * 1000)
     return f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"
+
+
+def significant(value: float) -> str:
+    """Three or four significant digits, thousands apart."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}".replace(",", " ")
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def about(seconds: float) -> str:

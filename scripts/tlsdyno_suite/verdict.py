@@ -29,6 +29,9 @@ class Evidence:
     tcp: dict[str, int]                # growth of the machine's counters of lost connections and segments
     unpinned: tuple[str, ...]          # roles seen on CPUs that are not theirs
     counted: dict[str, int] | None     # growth of the subject's own counters, if it has any
+    # Of the subject, without what is a file's: before the first connection, and last read in the window; None when it
+    # was not read there.
+    memory_kib: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,10 @@ def percent(share: float, digits: int = 0) -> str:
 
 
 def ops(cell: Cell, load: Result) -> int:
-    """Units of work in the window: a transaction on kept-alive connections, else a connection with its handshake."""
+    """Units of work in the window: a connection that was held, a transaction on kept-alive connections, else a
+    connection with its handshake."""
+    if cell.holds:
+        return load.held or 0
     return load.transactions if cell.keeps_alive else load.handshakes
 
 
@@ -258,6 +264,30 @@ def length(evidence: Evidence, _threshold: float) -> str | None:
     return None
 
 
+def arrivals(evidence: Evidence, threshold: float) -> str | None:
+    counts = evidence.load.open_loop
+    if counts is None:
+        return None
+    if counts["never_begun"]:
+        return f"{counts['never_begun']} of {counts['due']} that were due never began"
+    late = counts["unfinished_at_end"]
+    # One is always under way.
+    return (f"{late} of {counts['due']} that were due were unfinished when the time was over"
+            if late > max(1.0, threshold * counts["due"]) else None)
+
+
+def held(evidence: Evidence, _threshold: float) -> str | None:
+    if not evidence.cell.holds or evidence.load.held == evidence.cell.connections:
+        return None
+    return f"{evidence.load.held} of {evidence.cell.connections} connections were open at the end"
+
+
+def memory(evidence: Evidence, _threshold: float) -> str | None:
+    if evidence.cell.holds and evidence.memory_kib is None:
+        return "the subject's memory was not read in the window"
+    return None
+
+
 def window(evidence: Evidence, threshold: float) -> str | None:
     measured = evidence.load.duration_s
     if measured < evidence.asked_s * threshold:
@@ -320,6 +350,11 @@ RULES = (
     Rule("negotiated", ALL, 0, "one connection with another cipher measures something else", negotiated),
     Rule("certificate", ALL, 0, "another key costs another signature, up to 30 times as much", certificate),
     Rule("length", ALL, 0, "an answer of another length is another answer", length),
+    Rule("arrivals", ALL, 0.01,
+         "what is due and does not happen is missing from every figure; what is under way at the end is a moment's "
+         "worth unless the target falls behind (proposal)", arrivals),
+    Rule("held", ALL, 0, "memory is divided by the connections that there should be", held),
+    Rule("memory", ALL, 0, "a figure needs a reading", memory),
     Rule("window", ALL, 0.98, "the load ended before its time; 2 % for timers", window),
     Rule("sampling", ALL, 0.05,
          "CPU time is interpolated between readings; a steady load within 5 % of the window errs by less than 1 % "
@@ -342,7 +377,9 @@ RULES = (
 
 
 def judge(evidence: Evidence) -> Verdict:
-    broken = [(rule, reason) for rule in RULES if (reason := rule.broken(evidence, rule.threshold))]
+    # Connections that rest have no rate to spoil.
+    rules = [rule for rule in RULES if rule.spoils == ALL or not evidence.cell.holds]
+    broken = [(rule, reason) for rule in rules if (reason := rule.broken(evidence, rule.threshold))]
     reason = "; ".join(text for _, text in broken)
     if not broken:
         return Verdict("ok", "all", bound(evidence), "")

@@ -10,8 +10,37 @@ OLD = BOTH.replace("TLSv1.3", "TLSv1.2").replace("TLS_AES_128_GCM_SHA256", "ECDH
 VERSIONS = {
     "TLS 1.3 by ticket": BOTH,
     "TLS 1.2 by ticket": OLD + 'resume_with = "ticket"\n',
+    # An ECDSA certificate before TLS 1.3 needs its curve among the groups that are offered.
+    "TLS 1.2 with ECDSA": OLD.replace("rsa:2048", "ecdsa:P-256").replace("ECDHE-RSA", "ECDHE-ECDSA"),
     "TLS 1.2 by session ID": OLD + 'resume_with = "id"\nbackend = "unix"\n',
 }
+
+
+KEPT = SCENARIO.replace('reuse = ["never", "always"]', """
+[axes.work]
+tcp = { backend = "tcp", loop = "closed" }
+unix = { backend = "unix", loop = "closed" }
+held = { backend = "tcp", loop = "hold" }
+drowned = { backend = "tcp", loop = "rate:2000000" }
+""").replace("connections = 4", "connections = 200") + 'requests_per_connection = "inf"\nresponse_bytes = 1024\n'
+
+
+def test_connections_that_stay_are_measured_at_work_at_rest_and_beyond_what_can_be_done(tmp_path):
+    (tmp_path / "some.toml").write_text(KEPT)
+    result = subprocess.run([str(TLSDYNO), "run", str(tmp_path / "some.toml"), "--out", str(tmp_path / "out"),
+                             "--duration", "1500ms"], capture_output=True, text=True)
+    with (tmp_path / "out" / "results.csv").open(newline="") as file:
+        rows = {row["case"].partition("=")[2]: row for row in csv.DictReader(file)}
+    assert len(rows) == 4, result.stderr
+    for name in ("tcp", "unix"):
+        row = rows[name]
+        assert row["stands"] in ("cost", "all") and row["floor_kind"] == "relay", row["reason"]
+        # No relay is cheaper than a bare one by much, nor is a good one a multiple of it, on however busy a machine.
+        assert 0.1 < float(row["efficiency"]) < 2
+    assert rows["held"]["stands"] == "all", rows["held"]["reason"]
+    assert 4 < float(rows["held"]["subject_idle_kib_per_connection"]) < 100  # OpenSSL alone needs some 14
+    assert rows["drowned"]["stands"] == "" and "that were due never began" in rows["drowned"]["reason"]
+    assert result.returncode == 4
 
 
 @pytest.mark.parametrize("kind", VERSIONS)
@@ -27,7 +56,7 @@ def test_resumption_is_proven_on_both_sides_and_its_absence_is_seen(tmp_path, ki
         assert row["stands"] in ("cost", "all"), row["reason"]
         assert "resumed" not in row["reason"] and "counted" not in row["reason"]
         assert float(row["subject_cpu_us_per_op"]) > 0 and float(row["efficiency"]) > 0
-    # An RSA signature costs whoever makes it many times what its verification costs the client.
+    # A signature costs whoever makes it many times what a client does that verifies none.
     full = rows["reference", "never"]
     cost = {role: float(full[f"{role}_cpu_us_per_op"]) for role in ("subject", "client", "backend")}
     assert cost["subject"] > max(cost["client"], cost["backend"]) and min(cost.values()) > 0

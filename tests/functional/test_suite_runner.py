@@ -130,6 +130,58 @@ def test_a_row_that_is_not_what_it_claims_is_invalid_with_the_reason(place, reci
     assert "INVALID, left out: " in out
 
 
+ARRIVALS = {"due": 100, "done": 90, "failed": 0, "never_begun": 0, "unfinished_at_end": 0}
+KEPT = SCENARIO.replace('reuse = ["never", "always"]', 'reuse = ["never"]') + 'requests_per_connection = "inf"\n'
+
+
+@pytest.mark.parametrize("counts, reason", [
+    ({"never_begun": 10}, "10 of 100 that were due never began"),
+    ({"unfinished_at_end": 7}, "7 of 100 that were due were unfinished when the time was over"),
+])
+def test_an_open_loop_that_the_subject_did_not_follow_is_invalid(place, counts, reason):
+    (place / "some.toml").write_text(KEPT + 'loop = "rate:250"\n')
+    status, rows, _ = run(place, result={"open_loop": {**ARRIVALS, **counts}})
+    assert status == 4 and (rows[0]["status"], rows[0]["stands"]) == ("invalid", "") and reason in rows[0]["reason"]
+    assert (rows[0]["loop"], rows[0]["target_rate_per_s"]) == ("rate:250", "250")
+
+
+def test_held_connections_have_memory_and_neither_cost_nor_rate_nor_floor(place):
+    (place / "some.toml").write_text(KEPT + 'loop = "hold"\n')
+    status, rows, out = run(place, "--duration", "1500ms", result={"open_loop": ARRIVALS, "hold": {"open_at_end": 4}})
+    row = rows[0]
+    assert status == 0 and (row["status"], row["stands"]) == ("ok", "all"), row["reason"]
+    assert abs(float(row["subject_idle_kib_per_connection"])) < 1000 and float(row["subject_rss_kib"]) > 1000
+    assert not any(row[name] for name in ("subject_cpu_us_per_op", "transactions_per_s", "floor_cpu_us_per_op",
+                                          "floor_reason", "floor_kind", "capacity_per_core_per_s", "target_rate_per_s"))
+    assert "KiB/connection" in out and "CPU us/op" not in out and "No floor" not in out
+
+
+def test_a_held_connection_that_is_gone_at_the_end_spoils_the_row(place):
+    (place / "some.toml").write_text(KEPT + 'loop = "hold"\n')
+    status, rows, _ = run(place, "--duration", "1500ms", result={"open_loop": ARRIVALS, "hold": {"open_at_end": 3}})
+    assert status == 4 and "3 of 4 connections were open at the end" in rows[0]["reason"]
+
+
+def test_claims_are_printed_after_the_table_and_again_from_the_results(place):
+    (place / "some.toml").write_text(SCENARIO + """
+[[claim]]
+text = "it costs something"
+each = { reuse = ["never", "always"] }
+holds = "cost(subject='reference') > 0"
+[[claim]]
+text = "nobody is cheaper than nothing"
+level = "aim"
+holds = "cost(subject='reference', reuse='never') <= 0 * floor(reuse='always')"
+""")
+    status, _, out = run(place, "--only", "reuse=never")
+    assert status == 0  # a claim that does not hold is a result, not a fault
+    assert "Claims: 1 hold.\n2 more are of cells that are not in this run.\nit costs something\n  holds" in out
+    again = subprocess.run([str(TLSDYNO), "table", str(place / "out")], capture_output=True, text=True)
+    assert again.stdout.rstrip() in out and "it costs something" in again.stdout
+    alone = subprocess.run([str(TLSDYNO), "table", str(place / "out" / "results.csv")], capture_output=True, text=True)
+    assert "it costs something" not in alone.stdout and alone.returncode == 0
+
+
 def test_a_load_generator_that_fills_its_core_bounds_its_row(place):
     status, rows, out = run(place, "--only", "reuse=never", "--duration", "1500ms", burns="loadgen")
     if len(os.sched_getaffinity(0)) > 1:

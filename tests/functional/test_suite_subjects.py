@@ -1,6 +1,7 @@
 """The drivers, with the real products: each relays, speaks what the cell asks for, and really resumes."""
 import contextlib
 import os
+import resource
 import socket
 import socketserver
 import ssl
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from programs import BUILD
-from tlsdyno_suite import port, sessions
+from tlsdyno_suite import machine, port, sessions
 from tlsdyno_suite.cell import Cell
 from tlsdyno_suite.certificates import certificate
 from tlsdyno_suite.processes import crew
@@ -21,7 +22,7 @@ from tlsdyno_suite.subjects import DRIVERS, Task, check_paths
 
 MODERN = Cell(subject="", case="", cert_key="ecdsa:P-256", tls_version="TLSv1.3", cipher="TLS_AES_128_GCM_SHA256",
               group="X25519", reuse="always", resume_with="ticket", requests_per_connection=1, request_bytes=0,
-              response_bytes=0, connections=50, cores=1, backend="tcp")
+              response_bytes=0, connections=50, cores=1, backend="tcp", loop="closed")
 OLD = replace(MODERN, cert_key="rsa:2048", tls_version="TLSv1.2", cipher="ECDHE-RSA-AES128-GCM-SHA256")
 CELLS = {"TLS 1.3 ticket": MODERN, "TLS 1.2 ticket": OLD, "TLS 1.2 ID": replace(OLD, resume_with="id")}
 VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
@@ -116,6 +117,19 @@ def test_it_relays_and_resumes_what_the_cell_asks_for(serve, backend, name, kind
 
 
 @pytest.mark.parametrize("name", DRIVERS)
+def test_it_starts_with_room_for_as_many_connections_as_descriptors_allow(serve, echo, name):
+    """Some ask for more than they may have, and give up; some say that they will take fewer."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        limit = min(machine.raise_descriptor_limit(), 20000)
+        cell = replace(MODERN, connections=limit * 125 // 256 - 65, reuse="never", requests_per_connection="inf")
+        address, _ = serve(name, cell, echo)
+        assert echo_once(client(cell), address)[0] == "TLSv1.3"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("name", DRIVERS)
 @pytest.mark.parametrize("cell, other", [(MODERN, "TLSv1.2"), (OLD, "TLSv1.3")], ids=["1.3", "1.2"])
 def test_it_refuses_another_version(serve, backend, name, cell, other):
     address, _ = serve(name, cell, backend)
@@ -198,6 +212,12 @@ def test_hitch_says_what_it_cannot_do():
     assert "each worker" in str(cannot(replace(OLD, resume_with="id", cores=2)))
     assert cannot(replace(OLD, resume_with="id", cores=2, reuse="never")) is None
     assert cannot(replace(OLD, resume_with="ticket", cores=2)) is None
+
+
+def test_stunnel_says_what_it_cannot_follow():
+    cannot = DRIVERS["stunnel"].cannot
+    assert "does not follow 15000 a second" in str(cannot(replace(OLD, loop="rate:15000")))
+    assert cannot(replace(OLD, loop="rate:5000")) is None and cannot(OLD) is None
 
 
 def test_a_product_that_is_not_installed_has_no_version(monkeypatch):

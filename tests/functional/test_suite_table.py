@@ -9,7 +9,8 @@ BASE = {
     "run_id": "r", "scenario": "some", "case": "work=full", "repeat": 1, "subject": "reference", "subject_version": "1",
     "cert_key": "rsa:2048", "tls_version": "TLSv1.3", "cipher": "TLS_AES_128_GCM_SHA256", "group": "X25519",
     "reuse": "never", "resume_with": "any", "requests_per_connection": 1, "request_bytes": 0, "response_bytes": 1024,
-    "connections": 50, "cores": 1, "backend": "tcp", "handshakes_full_per_s": 1000.0, "handshakes_resumed_per_s": 0.0,
+    "connections": 50, "cores": 1, "backend": "tcp", "loop": "closed",
+    "floor_kind": "library", "handshakes_full_per_s": 1000.0, "handshakes_resumed_per_s": 0.0,
     "transactions_per_s": 1000.0, "subject_cpu_us_per_op": 990.0, "capacity_per_core_per_s": 1010.0,
     "floor_cpu_us_per_op": 495.0, "efficiency": 0.5, "status": "ok", "stands": "all", "bound": "subject", "reason": "",
 }
@@ -118,6 +119,54 @@ def test_a_missing_floor_has_a_footnote_and_spoils_nothing(written):
     assert line_of(text, "reference").split() == "reference 1 1 000 1 000 990 1 010 - subject [1]".split()
     assert "[1] No floor: tls-floor ended with status 1. full: reference." in text
     assert "1 of 1 rows stand in full." in text
+
+
+def test_the_reference_is_held_against_the_best_of_the_others(written):
+    path = written({}, {"subject": "hitch", "subject_cpu_us_per_op": 1200.0},
+                   {"subject": "nginx", "subject_cpu_us_per_op": 900.0, "status": "invalid", "stands": ""},
+                   {"subject": "haproxy", "subject_cpu_us_per_op": 1100.0, **CLIENT_BOUND, "reason": "x"})
+    line = line_of(table.render_text(record.read(path)), "(reference")
+    assert line.split() == ["(reference", "/", "haproxy)", "0.90"]
+    assert "| *reference / haproxy* |" in table.render_markdown(record.read(path))
+    assert "(reference /" not in table.render_text(record.read(written({})))
+
+
+@pytest.mark.parametrize("kind, text", [
+    ("library", "(TLS library alone)"), ("relay", "(bare relay)"), ("library+relay", "(TLS library, relay)")])
+def test_the_floor_says_what_it_is(written, kind, text):
+    line = line_of(table.render_text(record.read(written({"floor_kind": kind}))), text)
+    assert line.removeprefix(f"  {text}").split() == ["495", "2", "020", "100", "%"]
+
+
+def test_memory_has_a_table_of_its_own_kind(written):
+    held = {"case": "work=idle", "loop": "hold", "subject_cpu_us_per_op": "", "transactions_per_s": "",
+            "floor_cpu_us_per_op": "", "floor_kind": "", "bound": "", "subject_rss_kib": 30000}
+    rows = record.read(written({}, {**held, "subject_idle_kib_per_connection": 15.0},
+                               {**held, "subject": "hitch", "subject_idle_kib_per_connection": 30.0}))
+    text = table.render_text(rows)
+    section = text[text.index("idle"):]
+    assert "CPU us/op" in text and "KiB/connection" in section and "held at rest" in section
+    assert line_of(section, "reference 1").split() == ["reference", "1", "15.0", "30", "000"]
+    assert line_of(section, "(reference").split() == ["(reference", "/", "hitch)", "0.50"]
+    assert max(map(len, text.splitlines())) <= 120
+    assert "| KiB/connection | resident KiB |" in table.render_markdown(rows)
+
+
+def test_sizes_in_names_are_in_the_order_of_their_values(written):
+    rows = record.read(written(*({"case": f"work=object-{size}k"} for size in (1024, 16, 1, 0))))
+    text = table.render_text(rows)
+    places = [text.index(f"object-{size}k") for size in (0, 1, 16, 1024)]
+    assert places == sorted(places)
+
+
+def test_a_run_made_before_a_column_came_is_read(written):
+    path = written({"floor_kind": ""})
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    keep = [number for number, name in enumerate(lines[0]) if name not in record.LATER]
+    path.write_text("".join(",".join(line[number] for number in keep) + "\n" for line in lines))
+    row = record.read(path)[0]
+    assert (row["loop"], row["floor_kind"], row["subject_idle_kib_per_connection"]) == ("closed", "library", "")
+    assert "(TLS library alone)" in table.render_text([row])
 
 
 def test_skipped_and_failed_rows_are_seen_with_their_reasons(written):

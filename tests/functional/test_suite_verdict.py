@@ -145,6 +145,51 @@ def test_one_answer_of_another_length_spoils_all(sound, seen, text):
     spoils(with_load(sound, body_bytes=seen), "", f"responses had {text} bytes, not 0")
 
 
+ARRIVALS = {"due": 1000, "never_begun": 0, "unfinished_at_end": 0}
+
+
+@pytest.mark.parametrize("counts, reason", [
+    ({"never_begun": 1, "unfinished_at_end": 1}, "1 of 1000 that were due never began"),
+    ({"unfinished_at_end": 11}, "11 of 1000 that were due were unfinished when the time was over"),
+    ({"due": 20, "unfinished_at_end": 2}, "2 of 20 that were due were unfinished when the time was over"),
+])
+def test_what_was_due_and_did_not_happen_spoils_all(sound, counts, reason):
+    spoils(with_load(sound, open_loop={**ARRIVALS, **counts}), "", reason)
+
+
+@pytest.mark.parametrize("counts", [{}, {"unfinished_at_end": 10}, {"due": 20, "unfinished_at_end": 1}])
+def test_what_is_under_way_when_the_time_is_over_spoils_nothing(sound, counts):
+    assert judge(with_load(sound, open_loop={**ARRIVALS, **counts})).status == "ok"
+
+
+@pytest.fixture
+def holding(sound) -> Evidence:
+    """Connections that rest: hardly any work, and the subject's memory read."""
+    cell = replace(sound.cell, loop="hold", requests_per_connection="inf")
+    load = with_load(sound, handshakes_full=0, transactions=3, held=cell.connections, open_loop=ARRIVALS).load
+    return replace(sound, cell=cell, load=load, memory_kib=(1000.0, 1100.0),
+                   cpu_s={"subject": 0.01, "client": 0.01, "backend": 0.0}, busy={0: 0.01, 1: 0.01}, steal=0.5)
+
+
+def test_connections_that_rest_have_no_rate_to_spoil(holding):
+    assert (judge(holding).status, judge(holding).stands) == ("ok", "all")
+
+
+@pytest.mark.parametrize("open_at_end, stands", [(4, "all"), (3, ""), (5, ""), (None, "")])
+def test_memory_is_of_all_connections_or_of_none(holding, open_at_end, stands):
+    verdict = judge(with_load(holding, held=open_at_end))
+    assert verdict.stands == stands
+    assert stands or f"{open_at_end} of 4 connections were open at the end" in verdict.reason
+
+
+def test_memory_that_was_not_read_spoils_all(holding):
+    spoils(replace(holding, memory_kib=None), "", "the subject's memory was not read in the window")
+
+
+def test_an_error_spoils_held_connections_too(holding):
+    spoils(with_load(holding, errors={"reset": 1}), "", "errors: reset 1")
+
+
 def test_a_window_cut_short_spoils_all(sound):
     evidence = with_load(sound, duration_s=1.9)
     spoils(replace(evidence, cpu_s={**sound.cpu_s, "subject": 1.88}), "", "the window was 1.90 s, not 2 s")

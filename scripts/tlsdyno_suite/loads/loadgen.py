@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..cell import Cell
+from ..cell import Cell, group_list
 from ..placement import Placement, cpu_list
 from ..processes import Failed
 from ..programs import built
@@ -14,6 +14,7 @@ ERROR_CLASSES = (
     "connect_refused", "connect_timeout", "address_unavailable", "fd_unavailable", "tls_alert", "tls_protocol",
     "tls_timeout", "reset", "unexpected_eof", "io_timeout", "http_status", "payload_mismatch",
 )
+ARRIVALS = ("due", "never_begun", "unfinished_at_end")
 MEASURED = (0, 1)  # exit statuses with a result: without and with errors
 
 
@@ -39,6 +40,8 @@ class Result:
     totals: dict[str, Any]
     half_rates: tuple[float, float] | None  # ops a second in each half of the window
     body_bytes: tuple[int, int] | None      # the shortest and the longest body of a response
+    open_loop: dict[str, int] | None = None  # what became of the arrivals; None in a closed loop
+    held: int | None = None                  # connections that were open at the end of the window; None unless held
 
     @property
     def handshakes(self) -> int:
@@ -54,12 +57,14 @@ def command(cell: Cell, placement: Placement, address: str, duration_s: float, w
     body = ["--method", "POST", "--body-size", str(cell.request_bytes)] if cell.request_bytes else []
     path = "/" if cell.request_bytes else f"/?s={cell.response_bytes}"
     resuming = ["--resume-with", cell.resume_with] if cell.reuse != "never" else []
+    loop = ["--hold"] if cell.holds else ["--requests-per-connection", str(cell.requests_per_connection)]
+    loop += ["--rate", str(cell.rate_per_s)] if cell.rate_per_s else []
+    ramp = ["--ramp", format_time(cell.ramp_s)] if cell.ramp_s else []
     return [
         str(built("loadgen")), "-c", str(cell.connections), "-w", str(min(len(placement.client), cell.connections)),
         "--cpus", cpu_list(placement.client), "-d", format_time(duration_s), "--warmup", format_time(warmup_s),
-        "--reuse", cell.reuse, *resuming, *body,
-        "--requests-per-connection", str(cell.requests_per_connection), "--tls-version", cell.tls_version,
-        "--cipher", cell.cipher, "--group", cell.group, "--json", str(json_file),
+        *ramp, "--reuse", cell.reuse, *resuming, *body, *loop, "--tls-version", cell.tls_version,
+        "--cipher", cell.cipher, "--group", group_list(cell), "--json", str(json_file),
         f"https://{address}{path}",
     ]
 
@@ -72,6 +77,7 @@ def read(path: Path) -> Result:
         if data.get("error"):
             raise Failed(f"load generator: {data['error']}")
         halves, bodies = data.get("half_rates"), data.get("response_body_bytes")
+        arrivals, hold = data.get("open_loop"), data.get("hold")
         return Result(
             engine=data["engine"], started_ns=int(data["started_unix_ns"]), duration_s=float(data["duration_s"]),
             transactions=int(data.get("transactions", 0)), handshakes_full=int(data["handshakes_full"]),
@@ -81,7 +87,9 @@ def read(path: Path) -> Result:
             negotiated=data.get("negotiated", []), certificates=data.get("certificates", []),
             errors=data["totals"]["errors"], totals=data["totals"],
             half_rates=(float(halves["first"]), float(halves["second"])) if halves else None,
-            body_bytes=(int(bodies["min"]), int(bodies["max"])) if bodies else None)
+            body_bytes=(int(bodies["min"]), int(bodies["max"])) if bodies else None,
+            open_loop={name: int(arrivals[name]) for name in ARRIVALS} if arrivals else None,
+            held=int(hold["open_at_end"]) if hold else None)
     except OSError as error:
         raise ValueError(f"the load generator left no result: {error.strerror}") from error
     except KeyError as error:

@@ -9,6 +9,12 @@ change: the reference is told to do the same work, and so does the floor that al
 enough, and the second costs the server a key derivation, an encryption and a write. With tickets off they give as
 many that only name a session of the cache. reference-no-resume gives none: that is its point.)
 
+Each is set up as those who make it say that it should be where speed counts: one worker or thread a core, no access
+log, small writes sent at once, a listen queue that holds a burst (stunnel has no setting for it), room in its session
+cache, and as many connections as the cell has. Ciphers and groups are the same for all. Buffers are what each product
+has by default, for their sizes are part of what it is: they are why one is cheap with large objects, and why another is
+small at rest.
+
 Paths in a configuration are quoted as its product wants it. What no product can be told, check_paths refuses. """
 import re
 import subprocess
@@ -23,6 +29,7 @@ from ..refusal import Refused
 
 TICKETS = 2  # after a full handshake of TLS 1.3; tls-floor has the same number
 SESSIONS = 20000  # room in a session cache: more than any cell opens at once
+BACKLOG = 4096    # of the listening socket: all connections of most cells come at once
 
 
 @dataclass(frozen=True)
@@ -105,11 +112,3 @@ def cipher_list(cell: Cell) -> str:
     weak = cell.tls_version in ("TLSv1", "TLSv1.1") or cell.cert_key == "rsa:1024"
     cipher = "ECDHE-ECDSA-AES128-GCM-SHA256" if is_modern(cell) else cell.cipher
     return cipher + (":@SECLEVEL=0" if weak else "")
-
-
-def group_list(cell: Cell) -> str:
-    """Before TLS 1.3 the curve of an ECDSA key must be among the groups, or its certificate cannot be used."""
-    curve = cell.cert_key.partition("ecdsa:")[2]
-    if is_modern(cell) or not curve or curve == cell.group:
-        return cell.group
-    return f"{cell.group}:{curve}"

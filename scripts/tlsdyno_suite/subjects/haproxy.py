@@ -1,8 +1,9 @@
 """HAProxy in TCP mode. One process, one thread a core. Its words are quoted as a shell's are."""
 import shlex
 
+from ..cell import group_list
 from .base import (
-    SESSIONS, Driver, Task, can_all, cipher_list, group_list, is_modern, offers_tickets, path_of, printed_version)
+    BACKLOG, SESSIONS, Driver, Task, can_all, cipher_list, is_modern, offers_tickets, path_of, printed_version)
 
 
 def version() -> str | None:
@@ -12,18 +13,20 @@ def version() -> str | None:
 def command(task: Task) -> list[str]:
     cell = task.cell
     bind = [
-        f"bind 127.0.0.1:{task.port} backlog 4096 ssl crt {shlex.quote(str(task.certificate))}",
+        f"bind 127.0.0.1:{task.port} backlog {BACKLOG} ssl crt {shlex.quote(str(task.certificate))}",
         f"ssl-min-ver {protocol(cell.tls_version)} ssl-max-ver {protocol(cell.tls_version)} curves {group_list(cell)}",
         f"ciphersuites {cell.cipher}" if is_modern(cell) else f"ciphers {cipher_list(cell)}",
     ]
     if not offers_tickets(cell):
         bind.append("no-tls-tickets")
     server = shlex.quote(f"unix@{task.backend}") if task.backend_is_unix else task.backend
-    # It raises its own descriptor limit to what maxconn needs, and gives up if it may not: ask for what the cell needs.
+    # It raises its own descriptor limit to two for each of maxconn, and gives up if it may not: ask for what the cell
+    # needs. Where connections come and go, as many again are being closed.
+    closing = 0 if cell.keeps_alive else cell.connections
     configuration = task.directory / "haproxy.cfg"
     configuration.write_text(f"""global
     nbthread {cell.cores}
-    maxconn {cell.connections * 2 + 100}
+    maxconn {cell.connections + closing + 60}
     tune.ssl.cachesize {SESSIONS}
     log stderr format raw daemon err
 

@@ -1,8 +1,8 @@
 """hitch. One worker process a core, each with a session cache of its own."""
 import os
 
-from ..cell import Cell
-from .base import Driver, Task, cipher_list, group_list, is_modern, path_of, printed_version, quoted
+from ..cell import Cell, group_list
+from .base import BACKLOG, Driver, Task, cipher_list, is_modern, path_of, printed_version, quoted
 
 # hitch spells the first version with its minor number, and TLS 1.3 has its own list of ciphers.
 PROTOCOLS = {"TLSv1": "TLSv1.0"}
@@ -25,7 +25,7 @@ def command(task: Task) -> list[str]:
         f"backend = {quoted(backend)}",
         f"pem-file = {quoted(task.certificate)}",
         f"workers = {task.cell.cores}",
-        "backlog = 4096",
+        f"backlog = {BACKLOG}",
         f"tls-protos = {PROTOCOLS.get(task.cell.tls_version, task.cell.tls_version)}",
         f'ciphers = "{cipher_list(task.cell)}"',
         f'ecdh-curve = "{group_list(task.cell)}"',

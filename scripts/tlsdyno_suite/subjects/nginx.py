@@ -5,9 +5,9 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from ..cell import Cell
+from ..cell import Cell, group_list
 from ..programs import installed
-from .base import Driver, Task, cipher_list, group_list, is_modern, offers_tickets, path_of, printed_version, quoted
+from .base import BACKLOG, Driver, Task, cipher_list, is_modern, offers_tickets, path_of, printed_version, quoted
 
 SESSION_CACHE = "10m"  # some 4,000 sessions a megabyte
 
@@ -42,6 +42,8 @@ def command(task: Task) -> list[str]:
     suites = f"ssl_conf_command Ciphersuites {cell.cipher};" if is_modern(cell) else ""
     # As root its workers would become another user; the other subjects stay what they are.
     user = "user root;" if os.geteuid() == 0 else ""
+    # Two a client, and as many again are being closed where connections come and go.
+    connections = (2 if cell.keeps_alive else 4) * cell.connections + 100
     configuration = task.directory / "nginx.conf"
     configuration.write_text(f"""{stream_module()}
 {user}
@@ -52,13 +54,13 @@ error_log stderr error;
 worker_processes {cell.cores};
 
 events {{
-    worker_connections {cell.connections * 4 + 100};
+    worker_connections {connections};
     multi_accept on;
 }}
 
 stream {{
     server {{
-        listen 127.0.0.1:{task.port} ssl backlog=4096;
+        listen 127.0.0.1:{task.port} ssl backlog={BACKLOG};
         ssl_certificate {quoted(task.certificate)};
         ssl_certificate_key {quoted(task.certificate)};
         ssl_protocols {cell.tls_version};

@@ -3,8 +3,9 @@ import os
 import subprocess
 from functools import cache
 
+from ..cell import group_list
 from ..programs import built
-from .base import SESSIONS, TICKETS, Driver, Task, can_all, cipher_list, group_list, is_modern, offers_tickets
+from .base import BACKLOG, SESSIONS, TICKETS, Driver, Task, can_all, cipher_list, is_modern, offers_tickets
 
 
 @cache
@@ -24,6 +25,7 @@ def base_command(task: Task, sessions: int, tickets: bool) -> list[str]:
     ciphers = ["--ciphersuites", cell.cipher] if is_modern(cell) else ["--ciphers", cipher_list(cell)]
     return [
         str(built("proxy")), "-q", "-f", "127.0.0.1:0", "-b", task.backend, "-n", str(cell.cores),
+        "--backlog", str(BACKLOG),
         "--cpus", ",".join(map(str, task.cpus)), "-C", str(sessions), "--tickets", "on" if tickets else "off",
         "--tls-min", cell.tls_version, "--tls-max", cell.tls_version, *ciphers, "--groups", group_list(cell),
         "--num-tickets", str(TICKETS), "--stats", "127.0.0.1:0", str(task.certificate),

@@ -1,10 +1,21 @@
 """stunnel. One process, one thread a connection; the threads share the process's session cache."""
+from ..cell import Cell, group_list
 from .base import (
-    SESSIONS, Driver, Task, can_all, cipher_list, group_list, is_modern, offers_tickets, path_of, printed_version)
+    SESSIONS, Driver, Task, cipher_list, is_modern, offers_tickets, path_of, printed_version)
 
 
 def version() -> str | None:
     return printed_version("stunnel", "-version", r"stunnel (\S+)")
+
+
+# Of a core, transactions a second: at low load, where it wakes a thread for each, it takes some 100 us for one.
+FOLLOWED_PER_S = 5000
+
+
+def cannot(cell: Cell) -> str | None:
+    if cell.rate_per_s and cell.rate_per_s > FOLLOWED_PER_S * cell.cores:
+        return f"stunnel wakes a thread for each transaction: it does not follow {cell.rate_per_s} a second"
+    return None
 
 
 def command(task: Task) -> list[str]:
@@ -36,4 +47,4 @@ def command(task: Task) -> list[str]:
     return [path_of("stunnel"), str(configuration)]
 
 
-STUNNEL = Driver("stunnel", version, can_all, command)
+STUNNEL = Driver("stunnel", version, cannot, command)
