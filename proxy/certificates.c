@@ -92,8 +92,8 @@ static const char *put_by_names(struct certificates *certificates, struct certif
         const X509_NAME *subject = X509_get_subject_name(x509);
         int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
         if (at >= 0)
-            reason =
-                put_by_name(certificates, certificate, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)), first);
+            reason = put_by_name(certificates, certificate, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)),
+                                 first);
     }
     return reason;
 }

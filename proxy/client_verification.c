@@ -46,17 +46,19 @@ static bool add_authorities(SSL_CTX *context, uint8_t *sum) {
 
 const char *client_verification_set_up(SSL_CTX *context, const struct proxy_settings *settings) {
     uint8_t id_context[SSL_MAX_SID_CTX_LENGTH] = "tlsdyno";
+    bool optional = settings->client_verify == CLIENT_VERIFY_OPTIONAL;
     const char *reason;
 
     if (settings->client_ca) {
         reason = load_authorities(context, settings->client_ca);
         if (reason)
             return reason;
-        SSL_CTX_set_verify(context, SSL_VERIFY_PEER | (settings->client_verify ? 0 : SSL_VERIFY_FAIL_IF_NO_PEER_CERT),
-                           NULL);
-        id_context[sizeof "tlsdyno"] = settings->client_verify ? 'o' : 'r';
+        SSL_CTX_set_verify(context, SSL_VERIFY_PEER | (optional ? 0 : SSL_VERIFY_FAIL_IF_NO_PEER_CERT), NULL);
+        id_context[sizeof "tlsdyno"] = optional ? 'o' : 'r';
         if (!add_authorities(context, id_context))
             return "out of memory";
+    } else if (settings->client_verify != CLIENT_VERIFY_NOT_GIVEN) {
+        return "--client-verify: only with --client-ca";
     }
     SSL_CTX_set_session_id_context(context, id_context, sizeof id_context);
     return NULL;

@@ -8,6 +8,7 @@
 #include "units.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static struct proxy_settings settings = {
     .workers = 1,
@@ -52,7 +53,15 @@ static const char *parse_ocsp(void *target, const char *value) {
     return NULL;
 }
 
-static const char *const required_optional[] = {"required", "optional", NULL};
+static const char *parse_client_verify(void *target, const char *value) {
+    enum client_verify *verify = target;
+
+    *verify = strcmp(value, "required") == 0   ? CLIENT_VERIFY_REQUIRED
+              : strcmp(value, "optional") == 0 ? CLIENT_VERIFY_OPTIONAL
+                                               : CLIENT_VERIFY_NOT_GIVEN;
+    return *verify == CLIENT_VERIFY_NOT_GIVEN ? "must be one of required optional" : NULL;
+}
+
 static const char *const off_on[] = {"off", "on", NULL};
 
 #define SECTION(text)                                                                                                  \
@@ -92,9 +101,9 @@ static const struct option_spec options[] = {
      &settings.ocsp_files, .parse = parse_ocsp},
     {"client-ca", 0, OPTION_STRING, "FILE", "ask clients for a certificate of one of these authorities (PEM)",
      &settings.client_ca},
-    {"client-verify", 0, OPTION_CHOICE, "required|optional",
+    {"client-verify", 0, OPTION_PARSE, "required|optional",
      "with --client-ca: whether a client without a certificate is refused (default required)", &settings.client_verify,
-     .choices = required_optional},
+     .parse = parse_client_verify},
     {"engine", 'e', OPTION_STRING, "NAME", "provider (or, where there is none, ENGINE) of OpenSSL to prefer",
      &settings.engine},
     {"tls", 0, OPTION_FLAG, NULL, "TLSv1.0 only, as stud meant it", &settings.only_tls1},

@@ -79,8 +79,7 @@ static bool is_about(OCSP_SINGLERESP *single, const X509 *certificate) {
         return false;
     return EVP_get_digestbyobj(algorithm) &&
            X509_NAME_digest(X509_get_issuer_name(certificate), EVP_get_digestbyobj(algorithm), hash, &length) == 1 &&
-           (int)length == ASN1_STRING_length(name_hash) &&
-           memcmp(hash, ASN1_STRING_get0_data(name_hash), length) == 0;
+           (int)length == ASN1_STRING_length(name_hash) && memcmp(hash, ASN1_STRING_get0_data(name_hash), length) == 0;
 }
 
 static const char *fill(const struct ocsp_file *file, OCSP_SINGLERESP *single, struct ocsp_staple *staple) {

@@ -7,6 +7,8 @@
 
 #include <stdint.h>
 
+enum client_verify { CLIENT_VERIFY_NOT_GIVEN, CLIENT_VERIFY_REQUIRED, CLIENT_VERIFY_OPTIONAL };
+
 #define FILES_MAX 1024
 
 /* An option that may come several times: the values are not copied. */
@@ -38,9 +40,10 @@ struct proxy_settings {
     bool sni_nomatch_abort;
     struct file_list ocsp_files;
     const char *client_ca;
-    int client_verify;  /* 0: required, 1: optional */
+    enum client_verify client_verify;
     const char *engine; /* provider or ENGINE */
-    /* With --client. */
+    bool client_role;   /* in the clear in, TLS out */
+    /* With client_role. */
     const char *backend_ca;
     const char *backend_name;
 

@@ -109,7 +109,7 @@ const char *ticket_key_file_read(struct ticket_key_list *list, const char *path)
     errno = 0;
     length = fread(bytes, 1, sizeof bytes, stream);
     if (ferror(stream))
-        reason = strerror(errno);
+        reason = tls_reason("cannot be read: %s", strerror(errno));
     else if (length > FILE_BYTES_MAX)
         reason = "larger than 16 KiB";
     else

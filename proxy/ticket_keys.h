@@ -3,8 +3,8 @@
 #define PROXY_TICKET_KEYS_H
 /*
  * Keys of session tickets that nobody chose: random, in memory that all workers share, replaced at intervals by the
- * master. The key before the last still opens its tickets, older ones are wiped, so that what was recorded more than two
- * intervals ago stays secret whatever is stolen later.
+ * master. The key before the last still opens its tickets, older ones are wiped, so that what was recorded more than
+ * two intervals ago stays secret whatever is stolen later.
  *
  *   generation:      1    2    3    4  ...      the last one seals, the last two open; each has slot generation % 4
  *

@@ -60,6 +60,13 @@ static int keep_session(SSL *ssl, SSL_SESSION *session) {
     return 1; /* the reference is ours now */
 }
 
+/* TLS 1.2: a ticket that came while the one before was resumed is a session that OpenSSL tells nobody of. */
+static void keep_renewed(const SSL *ssl, int where, int result) {
+    (void)result;
+    if (where & SSL_CB_HANDSHAKE_DONE && SSL_version(ssl) < TLS1_3_VERSION && SSL_session_reused(ssl))
+        keep_session((SSL *)(uintptr_t)ssl, SSL_get1_session((SSL *)(uintptr_t)ssl));
+}
+
 /* A session that ended in an error is not offered again. */
 static void forget_session(SSL_CTX *context, SSL_SESSION *session) {
     struct tls_client *client = client_of(context);
@@ -161,6 +168,7 @@ static const char *set_up_client(SSL_CTX *context, const struct proxy_settings *
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_sess_set_new_cb(context, keep_session);
     SSL_CTX_sess_set_remove_cb(context, forget_session);
+    SSL_CTX_set_info_callback(context, keep_renewed);
     return reason;
 }
 

@@ -85,9 +85,12 @@ static const char *set_up_server(SSL_CTX *context, const struct proxy_settings *
 
 const char *tls_context_new(SSL_CTX **made, const struct proxy_settings *settings, struct session_store *store,
                             struct ticket_keys *keys) {
-    const char *reason = settings->engine ? tls_engine_use(settings->engine) : NULL;
+    const char *reason;
     SSL_CTX *context;
 
+    if (settings->client_role)
+        return tls_context_new_client(made, settings);
+    reason = settings->engine ? tls_engine_use(settings->engine) : NULL;
     if (reason)
         return reason;
     context = SSL_CTX_new(TLS_server_method());

@@ -14,15 +14,16 @@
 #include <openssl/ssl.h>
 
 /*
- * Built in the master, before the workers that use it are forked. store may be NULL: no session is kept. NULL and
- * *context set, or one line that names the option or file and says why it is refused, valid until the next call.
+ * What the settings ask for, with client_role that of a client. Built in the master, before the workers that use it are
+ * forked. store may be NULL: no session is kept. NULL and *context set, or one line that names the option or file and
+ * says why it is refused, valid until the next call.
  */
 const char *tls_context_new(SSL_CTX **context, const struct proxy_settings *settings, struct session_store *store,
                             struct ticket_keys *keys);
 
 /*
- * The same for --client. The certificates are optional; the context keeps the last session that the backend gave, in
- * each process its own.
+ * That of a client of the backend. Certificates are optional; the last session that the backend gave is kept, in each
+ * process its own.
  */
 const char *tls_context_new_client(SSL_CTX **context, const struct proxy_settings *settings);
 

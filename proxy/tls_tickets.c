@@ -55,8 +55,9 @@ static int use_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_
     } else if (!find_key(tickets, name, &key, &seals)) {
         return TICKET_UNKNOWN;
     }
+    /* A client of TLS 1.3 uses a ticket once (RFC 8446, C.4): without another it could resume once only. */
     if (set_up(tickets, &key, iv, cipher, mac, sealing))
-        result = seals ? TICKET_OK : TICKET_RENEW;
+        result = seals && (sealing || SSL_version(ssl) < TLS1_3_VERSION) ? TICKET_OK : TICKET_RENEW;
     OPENSSL_cleanse(&key, sizeof key);
     return result;
 }

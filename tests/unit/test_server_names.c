@@ -16,12 +16,18 @@ static void a_host_is_found_by_its_name_or_its_wildcard(void **state) {
     static const struct {
         const char *host, *found; /* NULL: nobody */
     } cases[] = {
-        {"www.example.org", "www.example.org"}, {"WWW.Example.ORG", "www.example.org"},
-        {"other.example.org", "*.example.org"}, {"OTHER.EXAMPLE.ORG", "*.example.org"},
-        {"a.b.example.org", NULL},              {"example.org", NULL},
-        {".example.org", NULL},                 {"w.example.org", "*.example.org"},
-        {"localhost", "localhost"},             {"org", NULL},
-        {"", NULL},                             {".", NULL},
+        {"www.example.org", "www.example.org"},
+        {"WWW.Example.ORG", "www.example.org"},
+        {"other.example.org", "*.example.org"},
+        {"OTHER.EXAMPLE.ORG", "*.example.org"},
+        {"a.b.example.org", NULL},
+        {"example.org", NULL},
+        {".example.org", NULL},
+        {"w.example.org", "*.example.org"},
+        {"localhost", "localhost"},
+        {"org", NULL},
+        {"", NULL},
+        {".", NULL},
     };
     struct server_names names = {0};
 
