@@ -18,7 +18,7 @@ static void free_state(void *parent, void *state_of_context, CRYPTO_EX_DATA *dat
 
     if (!state)
         return;
-    certificates_free(state->certificates);
+    certificate_set_free(state->certificates);
     tls_tickets_free(&state->tickets);
     free(state);
 }
@@ -77,7 +77,7 @@ static const char *set_up_server(SSL_CTX *context, const struct proxy_settings *
     if (!reason)
         reason = client_verification_set_up(context, settings);
     if (!reason)
-        reason = certificates_serve(&state->certificates, context, settings);
+        reason = certificate_set_serve(&state->certificates, context, settings);
     if (!reason)
         reason = set_up_resumption(context, state, settings, store, keys);
     return reason;

@@ -3,7 +3,7 @@
 #define PROXY_TLS_STATE_H
 /* What the callbacks of a server's SSL_CTX need: hung on it, and freed with it. */
 #include "alpn.h"
-#include "certificates.h"
+#include "certificate_set.h"
 #include "tls_sessions.h"
 #include "tls_tickets.h"
 
@@ -11,7 +11,7 @@ struct tls_state {
     struct tls_sessions sessions;
     struct tls_tickets tickets;
     struct alpn alpn;
-    struct certificates *certificates;
+    struct certificate_set *certificates;
 };
 
 struct tls_state *tls_state_of(const SSL_CTX *context);

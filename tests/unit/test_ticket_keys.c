@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What a key that was replaced means for the tickets of clients: handshakes in memory, and rotations when we want them. */
+/* What a key that was replaced means for the tickets of clients: handshakes in memory, and rotations when we want them.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,8 +8,8 @@
 
 #include <cmocka.h>
 
-#include "tls_context.h"
 #include "tls_connections.h"
+#include "tls_context.h"
 
 #include <signal.h>
 #include <stdlib.h>

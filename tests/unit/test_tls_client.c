@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "tls_context.h"
 #include "tls_connections.h"
+#include "tls_context.h"
 
 #define HOUR_NS (3600 * UINT64_C(1000000000))
 
@@ -140,8 +140,8 @@ static void connections_at_the_same_time_share_what_session_there_is(void **stat
 static void a_client_certificate_and_protocols_are_presented(void **state) {
     (void)state;
     char *certificates[] = {other_file};
-    SSL_CTX *client =
-        new_client((struct proxy_settings){.certificates = certificates, .certificate_count = 1, .alpn = "h2,http/1.1"});
+    SSL_CTX *client = new_client(
+        (struct proxy_settings){.certificates = certificates, .certificate_count = 1, .alpn = "h2,http/1.1"});
     SSL_CTX *server = new_server((struct proxy_settings){.client_ca = other_file, .alpn = "http/1.1"});
     struct tls_connection connection;
     const unsigned char *chosen;
@@ -166,12 +166,13 @@ static void what_cannot_be_is_refused(void **state) {
     memset(longest, 'x', sizeof longest - 1);
     longest[sizeof longest - 1] = '\0';
     assert_non_null(strstr(refusal((struct proxy_settings){.backend_ca = backend_file}), "needs --verify-name"));
-    assert_non_null(strstr(refusal((struct proxy_settings){.backend_ca = missing, .backend_name = "x"}), "No such file"));
+    assert_non_null(
+        strstr(refusal((struct proxy_settings){.backend_ca = missing, .backend_name = "x"}), "No such file"));
     assert_non_null(
         strstr(refusal((struct proxy_settings){.backend_ca = "/dev/null", .backend_name = "x"}), "no certificate"));
     assert_non_null(strstr(refusal((struct proxy_settings){.backend_name = longest}), "255"));
-    assert_non_null(
-        strstr(refusal((struct proxy_settings){.certificates = certificates, .certificate_count = 2}), "one certificate"));
+    assert_non_null(strstr(refusal((struct proxy_settings){.certificates = certificates, .certificate_count = 2}),
+                           "one certificate"));
     assert_non_null(
         strstr(refusal((struct proxy_settings){.certificates = none, .certificate_count = 1}), "No such file"));
     assert_non_null(strstr(refusal((struct proxy_settings){.alpn = ","}), "--alpn"));
