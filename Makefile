@@ -4,6 +4,7 @@
 #   make bench      install what is missing, build, run scenarios/quick.toml and print the table
 #   make test       install what is missing, build, run every test
 #   make fuzz       fuzz what the programs read of others: 30 minutes of CPU time, or FUZZ_SECONDS=
+#   make testssl    scan the proxy with testssl.sh
 #   make lint       formatting, static analysis
 #   make SAN=1 ...  the same with AddressSanitizer and UndefinedBehaviorSanitizer, in build/san/
 #
@@ -122,6 +123,12 @@ fuzz-programs: $(FUZZ_TARGETS) $(FUZZ)/light_seeds
 fuzz: deps-test
 	@$(MAKE) --no-print-directory -s -j2 fuzz-programs
 	@tests/fuzz/run $(FUZZ) $(FUZZ_SECONDS) $(notdir $(FUZZ_TARGETS))
+
+# What testssl.sh has to say of the proxy without options: about a minute.
+.PHONY: testssl
+testssl: deps-testssl
+	@$(MAKE) --no-print-directory -s -j2 all
+	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" PYTHONPYCACHEPREFIX="$(CURDIR)/build/pycache" $(PYTHON) tests/functional/testssl.py
 
 deps-%:
 	@scripts/install-deps $*

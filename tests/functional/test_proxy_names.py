@@ -1,4 +1,4 @@
-"""Several certificates: which of them a client gets for the name that it asks for, and which are refused at the start."""
+"""Several certificates: which of them a client gets for the name that it asks for, and which are refused."""
 from __future__ import annotations
 
 import contextlib

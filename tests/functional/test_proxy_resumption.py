@@ -156,7 +156,7 @@ def test_the_lifetime_of_sessions_is_told_to_clients(certificate: Path) -> None:
         for version in ("-tls1_2", "-tls1_3"):
             assert "lifetime hint: 1200 (seconds)" in conversation(server, version)
     assert refusal("--session-lifetime", "8d", certificate).startswith("--session-lifetime: 8d: ")
-    assert refusal("--session-lifetime", "11000m", certificate).startswith("--session-lifetime: 11000m: must be at most")
+    assert "must be at most" in refusal("--session-lifetime", "11000m", certificate)
 
 
 # The cache

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import ssl
 import subprocess
 import time
@@ -142,7 +141,8 @@ def with_dates(staple: Path, this_update: float, next_update: float) -> Path:
         between, _, rest = rest.partition(dates[1])
         before += dates[0] + between
     changed = staple.with_suffix(".changed")
-    changed.write_bytes(before + b"\x18\x0f" + stamp(this_update) + rest.replace(dates[2], b"\x18\x0f" + stamp(next_update)))
+    rest = rest.replace(dates[2], b"\x18\x0f" + stamp(next_update))
+    changed.write_bytes(before + b"\x18\x0f" + stamp(this_update) + rest)
     return changed
 
 
