@@ -26,15 +26,18 @@ struct fixture {
 static int set_up(void **state) {
     struct fixture *fixture = calloc(1, sizeof *fixture);
     static char *certificates[1];
+    static struct ticket_keys *keys; /* as long as the program, as in the master */
     struct proxy_settings settings = {.certificates = certificates,
                                       .certificate_count = 1,
                                       .tickets = 1,
                                       .num_tickets = 1,
                                       .session_lifetime_ns = 3600 * UINT64_C(1000000000)};
 
-    if (!certificates[0])
+    if (!certificates[0]) {
         certificates[0] = certificate_file("localhost");
-    fixture->keys = ticket_keys_new();
+        keys = ticket_keys_new();
+    }
+    fixture->keys = keys;
     assert_null(tls_context_new(&fixture->server, &settings, NULL, fixture->keys));
     fixture->client = SSL_CTX_new(TLS_client_method());
     *state = fixture;
