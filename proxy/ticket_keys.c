@@ -87,6 +87,7 @@ void ticket_keys_current(const struct ticket_keys *keys, struct ticket_key *key)
 bool ticket_keys_find(const struct ticket_keys *keys, const uint8_t *name, struct ticket_key *key, bool *is_current) {
     uint64_t current = __atomic_load_n(&keys->shared->generation, __ATOMIC_ACQUIRE);
 
+    /* The first has none before it: slot 0 is empty then, and would do for a ticket that anybody can make. */
     for (uint64_t generation = current; generation >= 1 && generation + 1 >= current; generation--)
         if (copy(keys->shared, generation, key) && memcmp(key->name, name, sizeof key->name) == 0) {
             *is_current = generation == current;

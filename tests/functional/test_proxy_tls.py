@@ -246,7 +246,9 @@ def test_a_session_is_not_resumed_where_its_client_would_not_have_been_verified(
     with proxy("--ticket-keys", keys, certificate) as everybody, \
             proxy("--ticket-keys", keys, "--client-ca", authority.certificate, certificate) as members, \
             proxy("--ticket-keys", keys, "--client-ca", authority.certificate, certificate) as same_members, \
-            proxy("--ticket-keys", keys, "--client-ca", other, "--client-verify", "optional", certificate) as others:
+            proxy("--ticket-keys", keys, "--client-ca", other, certificate) as others, \
+            proxy("--ticket-keys", keys, "--client-ca", authority.certificate, "--client-verify", "optional",
+                  certificate) as guests:
         session = exchange(everybody, context)
         exchange(everybody, context, session)
         with connected(members, context, session) as tls:
@@ -256,6 +258,9 @@ def test_a_session_is_not_resumed_where_its_client_would_not_have_been_verified(
         exchange(same_members, context, session)
         with pytest.raises(ssl.SSLError, match="UNKNOWN_CA"):
             exchange(others, context, session)
+        nobody = client_with(version, None)
+        with pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED|HANDSHAKE_FAILURE"):
+            exchange(members, nobody, exchange(guests, nobody))
 
 
 def test_bad_authorities_are_refused(certificate: Path, tmp_path: Path) -> None:
