@@ -2,7 +2,6 @@
 #ifndef PROXY_SERVER_NAMES_H
 #define PROXY_SERVER_NAMES_H
 /* The names that certificates are for, found by what a client asks for: RFC 6066, section 3. */
-#include <stdbool.h>
 
 /* As OpenSSL has it: one certificate of each kind may serve a name. */
 #define KEY_KINDS 5
