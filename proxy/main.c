@@ -8,14 +8,15 @@
 #include "units.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static struct proxy_settings settings = {
     .workers = 1,
     .backlog = 1024,
-    .tls_min = TLS1_2_VERSION,
     .session_cache = 20000,
     .tickets = 1,
     .num_tickets = 1,
+    .session_lifetime_ns = 3600 * NS_PER_S,
     .handshake_timeout_ns = 10 * NS_PER_S,
     .connect_timeout_ns = 5 * NS_PER_S,
     .idle_timeout_ns = 300 * NS_PER_S,
@@ -43,6 +44,24 @@ static const char *parse_version(void *target, const char *value) {
     return NULL;
 }
 
+static const char *parse_ocsp(void *target, const char *value) {
+    struct file_list *files = target;
+
+    if (files->count == FILES_MAX)
+        return "more than 1024 files";
+    files->file[files->count++] = value;
+    return NULL;
+}
+
+static const char *parse_client_verify(void *target, const char *value) {
+    enum client_verify *verify = target;
+
+    *verify = strcmp(value, "required") == 0   ? CLIENT_VERIFY_REQUIRED
+              : strcmp(value, "optional") == 0 ? CLIENT_VERIFY_OPTIONAL
+                                               : CLIENT_VERIFY_NOT_GIVEN;
+    return *verify == CLIENT_VERIFY_NOT_GIVEN ? "must be one of required optional" : NULL;
+}
+
 static const char *const off_on[] = {"off", "on", NULL};
 
 #define SECTION(text)                                                                                                  \
@@ -62,14 +81,41 @@ static const struct option_spec options[] = {
      &settings.tls_min, .parse = parse_version},
     {"tls-max", 0, OPTION_PARSE, "VERSION", "newest version (default: the newest that the TLS library has)",
      &settings.tls_max, .parse = parse_version},
-    {"ciphers", 'c', OPTION_STRING, "LIST", "cipher suites of TLS 1.2 and before, in OpenSSL's notation",
+    {"ciphers", 'c', OPTION_STRING, "LIST",
+     "cipher suites of TLS 1.2 and before, in OpenSSL's notation (default: ECDHE with AES-GCM or ChaCha20)",
      &settings.ciphers},
     {"ciphersuites", 0, OPTION_STRING, "LIST", "cipher suites of TLS 1.3, colon-separated", &settings.ciphersuites},
     {"groups", 0, OPTION_STRING, "LIST", "key exchange groups, colon-separated, such as X25519:P-256",
      &settings.groups},
     {"sigalgs", 0, OPTION_STRING, "LIST", "signature algorithms, colon-separated", &settings.sigalgs},
-    {"prefer-server-ciphers", 'O', OPTION_FLAG, NULL, "the server's order of ciphers decides, not the client's",
-     &settings.prefer_server_ciphers},
+    {"prefer-server-ciphers", 'O', OPTION_FLAG, NULL,
+     "the order of --ciphers decides, not the client's (as the default lists do)", &settings.prefer_server_ciphers},
+    {"alpn", 0, OPTION_STRING, "LIST",
+     "application protocols, comma-separated, such as h2,http/1.1: the first that the client has too is agreed, and a "
+     "client that has none of them is refused; with --client they are offered to the backend",
+     &settings.alpn},
+    {"sni-nomatch-abort", 0, OPTION_FLAG, NULL,
+     "refuse a client that asks for a name that no certificate has, instead of serving it the first",
+     &settings.sni_nomatch_abort},
+    {"ocsp", 0, OPTION_PARSE, "FILE",
+     "an OCSP response (DER) to staple to the certificate that it is about, until it expires; may come several times",
+     &settings.ocsp_files, .parse = parse_ocsp},
+    {"client-ca", 0, OPTION_STRING, "FILE", "ask clients for a certificate of one of these authorities (PEM)",
+     &settings.client_ca},
+    {"client-verify", 0, OPTION_PARSE, "required|optional",
+     "with --client-ca: whether a client without a certificate is refused (default required)", &settings.client_verify,
+     .parse = parse_client_verify},
+    {"engine", 'e', OPTION_STRING, "NAME", "provider (or, where there is none, ENGINE) of OpenSSL to prefer",
+     &settings.engine},
+    {"tls", 0, OPTION_FLAG, NULL, "TLSv1.0 only, as stud meant it", &settings.only_tls1},
+    {"ssl", 0, OPTION_FLAG, NULL, "any version that the TLS library has", &settings.any_version},
+    {"ca", 0, OPTION_STRING, "FILE",
+     "with --client: authorities (PEM) that the backend's certificate must come from; without it the backend's "
+     "certificate is not verified",
+     &settings.backend_ca},
+    {"verify-name", 0, OPTION_STRING, "NAME",
+     "with --client: host name to ask the backend for (SNI), or address; with --ca its certificate must be for it",
+     &settings.backend_name},
 
     SECTION("Resumption"),
     {"session-cache", 'C', OPTION_UINT, "N", "sessions kept for all workers, 0 for none (default 20000)",
@@ -78,6 +124,15 @@ static const struct option_spec options[] = {
      .choices = off_on},
     {"num-tickets", 0, OPTION_UINT, "N", "TLS 1.3: tickets given after a full handshake (default 1)",
      &settings.num_tickets, .max = 16},
+    {"ticket-keys", 0, OPTION_STRING, "FILE",
+     "keys of tickets, for several proxies to share: one a line, 48 or 80 bytes in base64, as HAProxy has them (or one "
+     "as it is, as nginx has it); the first seals, all open; read again on SIGHUP (default: random keys)",
+     &settings.ticket_keys},
+    {"ticket-rotation", 0, OPTION_DURATION, "T",
+     "make a new random key so often; the last but one still opens its tickets (default: the session lifetime)",
+     &settings.ticket_rotation_ns, .min = 100 * NS_PER_MS},
+    {"session-lifetime", 0, OPTION_DURATION, "T", "how long a session may be resumed (default 1h, at most 7 days)",
+     &settings.session_lifetime_ns, .min = NS_PER_S, .max = 7 * 24 * 3600 * NS_PER_S},
 
     SECTION("Processes"),
     {"workers", 'n', OPTION_UINT, "CORES", "worker processes (default 1)", &settings.workers, .min = 1,
@@ -109,7 +164,9 @@ int main(int argc, char **argv) {
         .usage = "[options] -b BACKEND CERT.pem [CERT.pem ...]",
         .summary =
             "Takes TLS connections and passes what they carry, in the clear, to a backend. CERT.pem holds a private\n"
-            "key, its certificate and the chain; give one of each key type (RSA, ECDSA) to serve all clients.",
+            "key, its certificate and the chain. A client gets one for the name that it asks for (SNI; *.example.org\n"
+            "serves one label), else the first; give one of each key type (RSA, ECDSA) for a name to serve all "
+            "clients.",
         .options = options,
         .count = sizeof options / sizeof *options,
     };
@@ -123,8 +180,6 @@ int main(int argc, char **argv) {
         fail(EXIT_USAGE, "no certificate: give at least one CERT.pem");
     if (!settings.backend.length)
         fail(EXIT_USAGE, "no backend: give one with -b");
-    if (settings.tls_max && settings.tls_max < settings.tls_min)
-        fail(EXIT_USAGE, "--tls-max: lower than --tls-min");
     settings.certificates = argv + first;
     settings.certificate_count = argc - first;
     return master_run(&settings);

@@ -127,13 +127,20 @@ static bool open_all(struct master *master) {
 
 int master_run(const struct proxy_settings *settings) {
     static struct master master; /* static: its address goes into forked workers and callbacks */
-    struct session_store *store = settings->session_cache ? session_store_new(settings->session_cache) : NULL;
+    struct session_store *store = NULL;
+    struct ticket_keys *keys = ticket_keys_new();
     const char *reason;
+
+    if (!keys)
+        fail(EXIT_FAILED, "session tickets: no random numbers");
+    if (settings->session_cache)
+        store = session_store_new(settings->session_cache,
+                                  settings->client_ca ? SESSION_BYTES_WITH_CERTIFICATE : SESSION_BYTES);
 
     master.settings = settings;
     master.frontend = settings->frontend;
     master.stats_listener = -1;
-    reason = tls_context_new(&master.tls, settings, store);
+    reason = tls_context_new(&master.tls, settings, store, keys);
     if (reason)
         fail(EXIT_USAGE, "%s", reason);
     if (settings->test_only)
@@ -151,6 +158,8 @@ int master_run(const struct proxy_settings *settings) {
         return EXIT_USAGE;
     stats_init(&master.stats, master.pool.workers);
     prefork_start(&master.pool, EV_DEFAULT);
+    ticket_keys_rotate_every(
+        keys, EV_DEFAULT, settings->ticket_rotation_ns ? settings->ticket_rotation_ns : settings->session_lifetime_ns);
     if (settings->has_stats) {
         stats_server_start(&master.stats_server, EV_DEFAULT, master.stats_listener, &master.stats);
         announce("stats", &master.stats_address);

@@ -21,7 +21,7 @@ struct slot {
     uint8_t id_length;
     uint8_t id[SESSION_ID_MAX];
     uint64_t expires_s;
-    uint8_t bytes[SESSION_BYTES_MAX];
+    uint8_t bytes[]; /* as many as the store was made for */
 };
 
 struct shard {
@@ -30,14 +30,20 @@ struct shard {
     uint32_t free, oldest, newest;
     uint32_t touched; /* slots above this number were never used: a store takes memory as it fills */
     uint32_t count;
-    uint32_t *bucket;  /* the same address in every worker: mapped before the fork */
-    struct slot *slot; /* slot[0] is not used */
+    uint32_t *bucket; /* the same address in every worker: mapped before the fork */
+    uint8_t *memory;  /* of the slots; slot 0 is not used */
+    size_t slot_bytes;
 } __attribute__((aligned(64)));
 
 struct session_store {
     uint32_t shards;
+    size_t session_bytes;
     struct shard shard[];
 };
+
+static struct slot *slot_at(const struct shard *shard, uint32_t index) {
+    return (struct slot *)(void *)(shard->memory + index * shard->slot_bytes);
+}
 
 static void shard_clear(struct shard *shard) {
     memset(shard->bucket, 0, shard->buckets * sizeof *shard->bucket);
@@ -45,7 +51,7 @@ static void shard_clear(struct shard *shard) {
     shard->touched = shard->count = 0;
 }
 
-static void shard_init(struct shard *shard, uint32_t slots) {
+static void shard_init(struct shard *shard, uint32_t slots, size_t session_bytes) {
     pthread_mutexattr_t attributes;
 
     pthread_mutexattr_init(&attributes);
@@ -58,16 +64,18 @@ static void shard_init(struct shard *shard, uint32_t slots) {
     while (shard->buckets < slots)
         shard->buckets *= 2;
     shard->bucket = shared_memory_new(shard->buckets * sizeof *shard->bucket);
-    shard->slot = shared_memory_new((slots + (size_t)1) * sizeof *shard->slot);
+    shard->slot_bytes = (sizeof(struct slot) + session_bytes + 7) / 8 * 8;
+    shard->memory = shared_memory_new((slots + (size_t)1) * shard->slot_bytes);
 }
 
-struct session_store *session_store_new(uint64_t sessions) {
+struct session_store *session_store_new(uint64_t sessions, size_t session_bytes) {
     uint32_t shards = sessions < SESSIONS_TO_SHARD ? 1 : SHARDS;
     struct session_store *store = shared_memory_new(sizeof *store + shards * sizeof *store->shard);
 
     store->shards = shards;
+    store->session_bytes = session_bytes;
     for (uint32_t i = 0; i < shards; i++)
-        shard_init(&store->shard[i], (uint32_t)((sessions + shards - 1) / shards));
+        shard_init(&store->shard[i], (uint32_t)((sessions + shards - 1) / shards), session_bytes);
     return store;
 }
 
@@ -100,7 +108,7 @@ static uint32_t *find(struct shard *shard, uint32_t hash, const uint8_t *id, siz
     uint32_t *link = bucket_of(shard, hash);
 
     while (*link != NONE) {
-        struct slot *slot = &shard->slot[*link];
+        struct slot *slot = slot_at(shard, *link);
         if (slot->id_length == id_length && memcmp(slot->id, id, id_length) == 0)
             break;
         link = &slot->chain;
@@ -109,65 +117,71 @@ static uint32_t *find(struct shard *shard, uint32_t hash, const uint8_t *id, siz
 }
 
 static void unlink_age(struct shard *shard, struct slot *slot) {
-    *(slot->older == NONE ? &shard->oldest : &shard->slot[slot->older].newer) = slot->newer;
-    *(slot->newer == NONE ? &shard->newest : &shard->slot[slot->newer].older) = slot->older;
+    *(slot->older == NONE ? &shard->oldest : &slot_at(shard, slot->older)->newer) = slot->newer;
+    *(slot->newer == NONE ? &shard->newest : &slot_at(shard, slot->newer)->older) = slot->older;
 }
 
 static void link_newest(struct shard *shard, uint32_t index) {
-    struct slot *slot = &shard->slot[index];
+    struct slot *slot = slot_at(shard, index);
 
     slot->older = shard->newest;
     slot->newer = NONE;
-    *(slot->older == NONE ? &shard->oldest : &shard->slot[slot->older].newer) = index;
+    *(slot->older == NONE ? &shard->oldest : &slot_at(shard, slot->older)->newer) = index;
     shard->newest = index;
 }
 
-/* Takes the slot that link leads to out of its bucket and the order of use, and makes it free. */
+/* Takes the slot that link leads to out of its bucket and the order of use, wipes it, and makes it free. */
 static void drop(struct shard *shard, uint32_t *link) {
     uint32_t index = *link;
-    struct slot *slot = &shard->slot[index];
+    struct slot *slot = slot_at(shard, index);
 
     *link = slot->chain;
     unlink_age(shard, slot);
+    explicit_bzero(slot->bytes, slot->length);
     slot->chain = shard->free;
     shard->free = index;
     shard->count--;
 }
 
 static void drop_oldest(struct shard *shard) {
-    const struct slot *slot = &shard->slot[shard->oldest];
+    const struct slot *slot = slot_at(shard, shard->oldest);
 
     drop(shard, find(shard, hash_id(slot->id, slot->id_length), slot->id, slot->id_length));
 }
 
 /* A slot that is in no list: a free one, a new one, or that of the session that was used longest ago. */
-static uint32_t take_slot(struct shard *shard) {
+static uint32_t take_slot(struct shard *shard, uint64_t now_s, enum session_put_result *result) {
     uint32_t index;
 
+    *result = SESSION_KEPT;
     if (shard->free == NONE && shard->touched < shard->slots)
         return ++shard->touched;
-    if (shard->free == NONE)
+    if (shard->free == NONE) {
+        *result =
+            slot_at(shard, shard->oldest)->expires_s <= now_s ? SESSION_KEPT_FOR_EXPIRED : SESSION_KEPT_FOR_ANOTHER;
         drop_oldest(shard);
+    }
     index = shard->free;
-    shard->free = shard->slot[index].chain;
+    shard->free = slot_at(shard, index)->chain;
     return index;
 }
 
-bool session_store_put(struct session_store *store, const uint8_t *id, size_t id_length, const uint8_t *bytes,
-                       size_t length, uint64_t expires_s) {
+enum session_put_result session_store_put(struct session_store *store, const uint8_t *id, size_t id_length,
+                                          const uint8_t *bytes, size_t length, uint64_t now_s, uint64_t expires_s) {
+    enum session_put_result result;
     uint32_t hash, index, *bucket, *link;
     struct shard *shard;
     struct slot *slot;
 
-    if (length > SESSION_BYTES_MAX || id_length > SESSION_ID_MAX || length == 0)
-        return false;
+    if (length > store->session_bytes || id_length > SESSION_ID_MAX || length == 0)
+        return SESSION_TOO_LARGE;
     hash = hash_id(id, id_length);
     shard = lock_shard(store, hash);
     link = find(shard, hash, id, id_length);
     if (*link != NONE)
         drop(shard, link);
-    index = take_slot(shard);
-    slot = &shard->slot[index];
+    index = take_slot(shard, now_s, &result);
+    slot = slot_at(shard, index);
     slot->id_length = (uint8_t)id_length;
     memcpy(slot->id, id, id_length);
     slot->length = (uint16_t)length;
@@ -179,23 +193,27 @@ bool session_store_put(struct session_store *store, const uint8_t *id, size_t id
     link_newest(shard, index);
     shard->count++;
     pthread_mutex_unlock(&shard->lock);
-    return true;
+    return result;
 }
 
 size_t session_store_get(struct session_store *store, const uint8_t *id, size_t id_length, uint8_t *bytes,
-                         uint64_t now_s) {
+                         uint64_t now_s, bool take, bool *expired) {
     uint32_t hash = hash_id(id, id_length), *link;
     struct shard *shard = lock_shard(store, hash);
     size_t length = 0;
 
+    *expired = false;
     link = find(shard, hash, id, id_length);
     if (*link != NONE) {
-        struct slot *slot = &shard->slot[*link];
-        if (slot->expires_s <= now_s) {
-            drop(shard, link);
-        } else {
+        struct slot *slot = slot_at(shard, *link);
+        *expired = slot->expires_s <= now_s;
+        if (!*expired) {
             length = slot->length;
             memcpy(bytes, slot->bytes, length);
+        }
+        if (take || *expired) {
+            drop(shard, link);
+        } else {
             unlink_age(shard, slot);
             link_newest(shard, *link);
         }

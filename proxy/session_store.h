@@ -15,24 +15,39 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SESSION_ID_MAX    32  /* RFC 5246, 7.4.1.2 */
-#define SESSION_BYTES_MAX 512 /* an encoded session with a client certificate may be larger: it is not kept */
+#define SESSION_ID_MAX 32 /* RFC 5246, 7.4.1.2 */
+/* An encoded session has some 200 bytes, and with it the certificate of the client where there is one. */
+#define SESSION_BYTES                  512
+#define SESSION_BYTES_WITH_CERTIFICATE 4096
+#define SESSION_BYTES_MAX              SESSION_BYTES_WITH_CERTIFICATE
 
 struct session_store;
 
-/* A store for at least so many sessions (> 0), in shared memory: made before the workers are forked. */
-struct session_store *session_store_new(uint64_t sessions);
-
-/* Keeps a copy until expires_s (CLOCK_REALTIME seconds). An older session of the same ID is replaced. False: too large.
+/*
+ * A store for at least so many sessions (> 0) of at most so many bytes each, in shared memory: made before the workers
+ * are forked.
  */
-bool session_store_put(struct session_store *store, const uint8_t *id, size_t id_length, const uint8_t *bytes,
-                       size_t length, uint64_t expires_s);
+struct session_store *session_store_new(uint64_t sessions, size_t session_bytes);
+
+enum session_put_result {
+    SESSION_KEPT,
+    SESSION_KEPT_FOR_EXPIRED, /* one that had expired made room */
+    SESSION_KEPT_FOR_ANOTHER, /* one that could still have been resumed made room */
+    SESSION_TOO_LARGE,        /* not kept */
+};
 
 /*
- * Copies the session into bytes (SESSION_BYTES_MAX) and returns its length; 0 if it is not there or expired at now_s.
+ * Keeps a copy until expires_s; all times are CLOCK_REALTIME seconds. An older session of the same ID is replaced.
+ */
+enum session_put_result session_store_put(struct session_store *store, const uint8_t *id, size_t id_length,
+                                          const uint8_t *bytes, size_t length, uint64_t now_s, uint64_t expires_s);
+
+/*
+ * Copies the session into bytes (SESSION_BYTES_MAX) and returns its length; 0 if it is not there, or no longer because
+ * it had *expired at now_s. With take, it is gone afterwards.
  */
 size_t session_store_get(struct session_store *store, const uint8_t *id, size_t id_length, uint8_t *bytes,
-                         uint64_t now_s);
+                         uint64_t now_s, bool take, bool *expired);
 
 void session_store_remove(struct session_store *store, const uint8_t *id, size_t id_length);
 

@@ -7,6 +7,16 @@
 
 #include <stdint.h>
 
+enum client_verify { CLIENT_VERIFY_NOT_GIVEN, CLIENT_VERIFY_REQUIRED, CLIENT_VERIFY_OPTIONAL };
+
+#define FILES_MAX 1024
+
+/* An option that may come several times: the values are not copied. */
+struct file_list {
+    const char *file[FILES_MAX];
+    int count;
+};
+
 struct proxy_settings {
     struct address frontend;
     struct address backend;
@@ -18,16 +28,31 @@ struct proxy_settings {
 
     char **certificates; /* PEM files: key and chain together */
     int certificate_count;
-    int tls_min, tls_max; /* protocol numbers; 0: the library's own limit */
+    int tls_min, tls_max; /* protocol numbers; 0: not asked for */
+    bool only_tls1;       /* stud's --tls */
+    bool any_version;     /* stud's --ssl */
     const char *ciphers;  /* TLS 1.2 and before */
     const char *ciphersuites;
     const char *groups;
     const char *sigalgs;
     bool prefer_server_ciphers;
+    const char *alpn; /* protocols, comma-separated */
+    bool sni_nomatch_abort;
+    struct file_list ocsp_files;
+    const char *client_ca;
+    enum client_verify client_verify;
+    const char *engine; /* provider or ENGINE */
+    bool client_role;   /* in the clear in, TLS out */
+    /* With client_role. */
+    const char *backend_ca;
+    const char *backend_name;
 
     uint64_t session_cache; /* sessions; 0: no cache */
     int tickets;            /* 1: on */
     uint64_t num_tickets;   /* TLS 1.3 tickets after a full handshake */
+    const char *ticket_keys;
+    uint64_t ticket_rotation_ns; /* 0: as long as a session may be resumed */
+    uint64_t session_lifetime_ns;
 
     uint64_t handshake_timeout_ns; /* from accept to a finished handshake */
     uint64_t connect_timeout_ns;   /* to the backend */

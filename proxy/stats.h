@@ -42,7 +42,9 @@ enum close_reason {
     X(session_hits, "sessions found in the cache")                                                                     \
     X(session_misses, "sessions asked for and not found")                                                              \
     X(session_stores, "sessions put into the cache")                                                                   \
-    X(session_too_large, "sessions that did not fit a slot of the cache")
+    X(session_too_large, "sessions that did not fit a slot of the cache")                                              \
+    X(session_evictions, "sessions that made room for others before they expired")                                     \
+    X(session_expired, "expired sessions that were asked for or made room")
 
 struct worker_counters {
 #define X(name, text) uint64_t name;

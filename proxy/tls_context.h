@@ -1,20 +1,39 @@
 /* SPDX-License-Identifier: MIT */
 #ifndef PROXY_TLS_CONTEXT_H
 #define PROXY_TLS_CONTEXT_H
-/* The server's TLS: certificates, versions, ciphers, and how sessions are resumed. */
+/*
+ * The TLS of the proxy as its settings ask for it: a server's, or with --client that of a client of the backend.
+ * A context can be made any number of times; SSL_CTX_free frees all of it. What must outlive it (the session store, the
+ * ticket keys) is passed in.
+ */
 #include "session_store.h"
 #include "settings.h"
 #include "stats.h"
+#include "ticket_keys.h"
 
 #include <openssl/ssl.h>
 
 /*
- * Built in the master, so that all workers have the same ticket keys. store may be NULL: no session cache. NULL and
- * *context set, or one line that names the option or file and says why it is refused, valid until the next call.
+ * What the settings ask for, with client_role that of a client. Built in the master, before the workers that use it are
+ * forked. store may be NULL: no session is kept. NULL and *context set, or one line that names the option or file and
+ * says why it is refused, valid until the next call.
  */
-const char *tls_context_new(SSL_CTX **context, const struct proxy_settings *settings, struct session_store *store);
+const char *tls_context_new(SSL_CTX **context, const struct proxy_settings *settings, struct session_store *store,
+                            struct ticket_keys *keys);
 
-/* In a worker: where this process counts its look-ups in the session cache. */
+/*
+ * That of a client of the backend. Certificates are optional; the last session that the backend gave is kept, in each
+ * process its own.
+ */
+const char *tls_context_new_client(SSL_CTX **context, const struct proxy_settings *settings);
+
+/*
+ * Each SSL of such a context, before its handshake: the name that it asks for and the session that it offers. False:
+ * out of memory.
+ */
+bool tls_context_prepare_client(SSL *ssl);
+
+/* In a worker, of a server's context: where this process counts its look-ups in the session cache. */
 void tls_context_count_in(SSL_CTX *context, struct worker_counters *counters);
 
 #endif

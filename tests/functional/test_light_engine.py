@@ -255,7 +255,7 @@ def proxy_counters(server: Running) -> dict:
     ["--requests-per-connection", "7", "--tls-version", "TLSv1.3"],
 ], ids=" ".join)
 def test_the_proxy_counts_the_same_handshakes(certificates: Certificates, options: list[str]) -> None:
-    with proxy(certificates) as server:
+    with proxy(certificates, "-c", "ALL") as server:
         result = load(f"https://{server.address}/?s=100", "-c", "10", "-n", "200", *options)
         counters = proxy_counters(server)
         totals = result["totals"]

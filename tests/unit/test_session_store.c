@@ -23,20 +23,21 @@ static void id_of(uint32_t number, uint8_t *id) {
     memcpy(id, &number, sizeof number);
 }
 
-static bool put(struct session_store *store, uint32_t number) {
+static enum session_put_result put(struct session_store *store, uint32_t number) {
     uint8_t id[SESSION_ID_MAX];
 
     id_of(number, id);
-    return session_store_put(store, id, sizeof id, (const uint8_t *)&number, sizeof number, LATER);
+    return session_store_put(store, id, sizeof id, (const uint8_t *)&number, sizeof number, NOW, LATER);
 }
 
 /* True if the session is there and is the one that was put. */
 static bool holds(struct session_store *store, uint32_t number) {
     uint8_t id[SESSION_ID_MAX], bytes[SESSION_BYTES_MAX];
     uint32_t found;
+    bool expired;
 
     id_of(number, id);
-    if (session_store_get(store, id, sizeof id, bytes, NOW) != sizeof number)
+    if (session_store_get(store, id, sizeof id, bytes, NOW, false, &expired) != sizeof number)
         return false;
     memcpy(&found, bytes, sizeof found);
     assert_int_equal(found, number);
@@ -45,10 +46,10 @@ static bool holds(struct session_store *store, uint32_t number) {
 
 static void a_small_cache_holds_as_many_as_it_was_given(void **state) {
     (void)state;
-    struct session_store *store = session_store_new(100);
+    struct session_store *store = session_store_new(100, SESSION_BYTES);
 
     for (uint32_t i = 0; i < 100; i++)
-        assert_true(put(store, i));
+        assert_int_equal(put(store, i), SESSION_KEPT);
     for (uint32_t i = 0; i < 100; i++)
         assert_true(holds(store, i));
     assert_int_equal(session_store_count(store), 100);
@@ -56,7 +57,7 @@ static void a_small_cache_holds_as_many_as_it_was_given(void **state) {
 
 static void a_full_cache_forgets_what_was_used_longest_ago(void **state) {
     (void)state;
-    struct session_store *store = session_store_new(3);
+    struct session_store *store = session_store_new(3, SESSION_BYTES);
 
     put(store, 1);
     put(store, 2);
@@ -71,7 +72,7 @@ static void a_full_cache_forgets_what_was_used_longest_ago(void **state) {
 static void a_large_cache_neither_loses_nor_mixes_up_sessions(void **state) {
     (void)state;
     const uint32_t sessions = 50000;
-    struct session_store *store = session_store_new(sessions * 2);
+    struct session_store *store = session_store_new(sessions * 2, SESSION_BYTES);
 
     for (uint32_t i = 0; i < sessions; i++)
         put(store, i);
@@ -89,54 +90,90 @@ static void a_large_cache_neither_loses_nor_mixes_up_sessions(void **state) {
 
 static void putting_again_replaces(void **state) {
     (void)state;
-    struct session_store *store = session_store_new(10);
+    struct session_store *store = session_store_new(10, SESSION_BYTES);
     uint8_t id[SESSION_ID_MAX], bytes[SESSION_BYTES_MAX];
+    bool expired;
 
     id_of(7, id);
-    session_store_put(store, id, sizeof id, (const uint8_t *)"old", 3, LATER);
-    session_store_put(store, id, sizeof id, (const uint8_t *)"newer", 5, LATER);
-    assert_int_equal(session_store_get(store, id, sizeof id, bytes, NOW), 5);
+    session_store_put(store, id, sizeof id, (const uint8_t *)"old", 3, NOW, LATER);
+    session_store_put(store, id, sizeof id, (const uint8_t *)"newer", 5, NOW, LATER);
+    assert_int_equal(session_store_get(store, id, sizeof id, bytes, NOW, false, &expired), 5);
     assert_memory_equal(bytes, "newer", 5);
     assert_int_equal(session_store_count(store), 1);
 }
 
 static void an_expired_session_is_gone_at_its_second(void **state) {
     (void)state;
-    struct session_store *store = session_store_new(10);
+    struct session_store *store = session_store_new(10, SESSION_BYTES);
     uint8_t id[SESSION_ID_MAX], bytes[SESSION_BYTES_MAX];
+    bool expired;
 
     id_of(7, id);
-    session_store_put(store, id, sizeof id, (const uint8_t *)"x", 1, LATER);
-    assert_int_equal(session_store_get(store, id, sizeof id, bytes, LATER - 1), 1);
-    assert_int_equal(session_store_get(store, id, sizeof id, bytes, LATER), 0);
+    session_store_put(store, id, sizeof id, (const uint8_t *)"x", 1, NOW, LATER);
+    assert_int_equal(session_store_get(store, id, sizeof id, bytes, LATER - 1, false, &expired), 1);
+    assert_false(expired);
+    assert_int_equal(session_store_get(store, id, sizeof id, bytes, LATER, false, &expired), 0);
+    assert_true(expired);
+    assert_int_equal(session_store_get(store, id, sizeof id, bytes, LATER, false, &expired), 0);
+    assert_false(expired); /* it is not there at all now */
     assert_int_equal(session_store_count(store), 0);
+}
+
+static void what_was_taken_is_not_there_again(void **state) {
+    (void)state;
+    struct session_store *store = session_store_new(10, SESSION_BYTES);
+    uint8_t id[SESSION_ID_MAX], bytes[SESSION_BYTES_MAX];
+    bool expired;
+
+    id_of(7, id);
+    session_store_put(store, id, sizeof id, (const uint8_t *)"x", 1, NOW, LATER);
+    assert_int_equal(session_store_get(store, id, sizeof id, bytes, NOW, true, &expired), 1);
+    assert_int_equal(session_store_get(store, id, sizeof id, bytes, NOW, true, &expired), 0);
+    assert_int_equal(session_store_count(store), 0);
+}
+
+static void who_makes_room_is_told_apart(void **state) {
+    (void)state;
+    struct session_store *store = session_store_new(2, SESSION_BYTES);
+    uint8_t id[SESSION_ID_MAX];
+
+    id_of(1, id);
+    session_store_put(store, id, sizeof id, (const uint8_t *)"x", 1, NOW - 1, NOW);
+    assert_int_equal(put(store, 2), SESSION_KEPT);
+    assert_int_equal(put(store, 3), SESSION_KEPT_FOR_EXPIRED);
+    assert_int_equal(put(store, 4), SESSION_KEPT_FOR_ANOTHER);
+    assert_true(holds(store, 3) && holds(store, 4));
 }
 
 static void ids_of_other_length_are_other_ids(void **state) {
     (void)state;
-    struct session_store *store = session_store_new(10);
+    struct session_store *store = session_store_new(10, SESSION_BYTES);
     uint8_t id[SESSION_ID_MAX] = {0}, bytes[SESSION_BYTES_MAX];
+    bool expired;
 
-    session_store_put(store, id, 16, (const uint8_t *)"x", 1, LATER);
-    assert_int_equal(session_store_get(store, id, 32, bytes, NOW), 0);
-    assert_int_equal(session_store_get(store, id, 16, bytes, NOW), 1);
+    session_store_put(store, id, 16, (const uint8_t *)"x", 1, NOW, LATER);
+    assert_int_equal(session_store_get(store, id, 32, bytes, NOW, false, &expired), 0);
+    assert_int_equal(session_store_get(store, id, 16, bytes, NOW, false, &expired), 1);
 }
 
 static void what_is_too_large_is_refused(void **state) {
     (void)state;
-    struct session_store *store = session_store_new(10);
+    static const size_t sizes[] = {SESSION_BYTES, SESSION_BYTES_WITH_CERTIFICATE};
     uint8_t id[SESSION_ID_MAX] = {0}, bytes[SESSION_BYTES_MAX + 1] = {0};
 
-    assert_false(session_store_put(store, id, sizeof id, bytes, SESSION_BYTES_MAX + 1, LATER));
-    assert_true(session_store_put(store, id, sizeof id, bytes, SESSION_BYTES_MAX, LATER));
-    assert_false(session_store_put(store, id, SESSION_ID_MAX + 1, bytes, 1, LATER));
-    assert_int_equal(session_store_count(store), 1);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        struct session_store *store = session_store_new(10, sizes[i]);
+        assert_int_equal(session_store_put(store, id, sizeof id, bytes, sizes[i] + 1, NOW, LATER), SESSION_TOO_LARGE);
+        assert_int_equal(session_store_put(store, id, sizeof id, bytes, sizes[i], NOW, LATER), SESSION_KEPT);
+        assert_int_equal(session_store_put(store, id, SESSION_ID_MAX + 1, bytes, 1, NOW, LATER), SESSION_TOO_LARGE);
+        assert_int_equal(session_store_count(store), 1);
+    }
 }
 
 /* Children that do nothing but use the store, killed again and again: sooner or later inside a lock. */
 static void a_worker_killed_anywhere_leaves_the_store_usable(void **state) {
     (void)state;
-    struct session_store *store = session_store_new(64);
+    struct session_store *store = session_store_new(64, SESSION_BYTES);
 
     for (int round = 0; round < 200; round++) {
         pid_t child = fork();
@@ -161,7 +198,7 @@ static void a_worker_killed_anywhere_leaves_the_store_usable(void **state) {
 
 static void what_one_process_puts_another_gets(void **state) {
     (void)state;
-    struct session_store *store = session_store_new(10000);
+    struct session_store *store = session_store_new(10000, SESSION_BYTES);
     pid_t child = fork();
     int status;
 
@@ -184,6 +221,8 @@ int main(void) {
         cmocka_unit_test(a_large_cache_neither_loses_nor_mixes_up_sessions),
         cmocka_unit_test(putting_again_replaces),
         cmocka_unit_test(an_expired_session_is_gone_at_its_second),
+        cmocka_unit_test(what_was_taken_is_not_there_again),
+        cmocka_unit_test(who_makes_room_is_told_apart),
         cmocka_unit_test(ids_of_other_length_are_other_ids),
         cmocka_unit_test(what_is_too_large_is_refused),
         cmocka_unit_test(a_worker_killed_anywhere_leaves_the_store_usable),

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+#include "alpn.h"
+
+#include "tls_reason.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+static bool holds(const struct alpn *alpn, const char *name, size_t length) {
+    for (unsigned at = 0; at < alpn->length; at += 1u + alpn->wire[at])
+        if (alpn->wire[at] == length && memcmp(alpn->wire + at + 1, name, length) == 0)
+            return true;
+    return false;
+}
+
+const char *alpn_parse(struct alpn *alpn, const char *list) {
+    alpn->length = 0;
+    for (const char *name = list;; name++) {
+        size_t length = strcspn(name, ",");
+
+        if (length == 0 || length > 255)
+            return tls_reason("--alpn: %s: the name of a protocol has 1 to 255 bytes", list);
+        if (holds(alpn, name, length))
+            return tls_reason("--alpn: %s: %.*s comes twice", list, (int)length, name);
+        if (alpn->length + 1 + length > sizeof alpn->wire)
+            return tls_reason("--alpn: more than %zu bytes", sizeof alpn->wire);
+        alpn->wire[alpn->length] = (uint8_t)length;
+        memcpy(alpn->wire + alpn->length + 1, name, length);
+        alpn->length += 1 + (unsigned)length;
+        name += length;
+        if (!*name)
+            return NULL;
+    }
+}
+
+static int choose(SSL *ssl, const unsigned char **chosen, unsigned char *chosen_length, const unsigned char *offered,
+                  unsigned offered_length, void *user) {
+    (void)ssl;
+    const struct alpn *alpn = user;
+    unsigned char *found;
+
+    if (SSL_select_next_proto(&found, chosen_length, alpn->wire, alpn->length, offered, offered_length) !=
+        OPENSSL_NPN_NEGOTIATED)
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    *chosen = found;
+    return SSL_TLSEXT_ERR_OK;
+}
+
+void alpn_serve(SSL_CTX *context, const struct alpn *alpn) {
+    SSL_CTX_set_alpn_select_cb(context, choose, (void *)(uintptr_t)alpn);
+}

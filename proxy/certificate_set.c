@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT */
+#include "certificate_set.h"
+
+#include "ocsp_staple.h"
+#include "server_names.h"
+#include "tls_credentials.h"
+#include "tls_reason.h"
+
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct certificate {
+    const char *file; /* the operator's word: valid while certificates are read */
+    struct tls_credentials credentials;
+    int kind;
+    struct ocsp_staple staple;
+};
+
+struct certificate_set {
+    struct certificate *certificate;
+    int count;
+    struct server_names names;
+    struct server_name unnamed; /* who asks for no name */
+    bool unknown_is_refused;
+};
+
+/* OpenSSL has a place for one certificate of each of these in a connection. */
+static int kind_of(const X509 *certificate) {
+    static const char *const kinds[KEY_KINDS] = {"RSA", "RSA-PSS", "EC", "ED25519", "ED448"};
+    const EVP_PKEY *key = X509_get0_pubkey(certificate);
+
+    for (int kind = 0; key && kind < KEY_KINDS; kind++)
+        if (EVP_PKEY_is_a(key, kinds[kind]))
+            return kind;
+    return -1;
+}
+
+static const char *read_certificate(struct certificate *certificate) {
+    const char *reason = tls_credentials_read(&certificate->credentials, certificate->file, NULL);
+
+    if (reason)
+        return reason;
+    certificate->kind = kind_of(certificate->credentials.certificate);
+    if (certificate->kind < 0)
+        return tls_reason("%s: neither RSA, ECDSA nor EdDSA", certificate->file);
+    return tls_credentials_check_dates(&certificate->credentials, certificate->file);
+}
+
+static const char *put(struct server_name *name, struct certificate *certificate) {
+    struct certificate **place = &name->certificate[certificate->kind];
+
+    if (*place && *place != certificate)
+        return tls_reason("%s: %s has a key of the same type for %s already", certificate->file, (*place)->file,
+                          name->name ? name->name : "no name at all");
+    *place = certificate;
+    return NULL;
+}
+
+static const char *put_by_name(struct certificate_set *set, struct certificate *certificate, const ASN1_STRING *text,
+                               struct server_name **first) {
+    const char *bytes = (const char *)ASN1_STRING_get0_data(text);
+    struct server_name *name;
+
+    /* No client can ask for a name that is empty or has a zero byte. */
+    if (!*bytes || strlen(bytes) != (size_t)ASN1_STRING_length(text))
+        return NULL;
+    name = server_names_add(&set->names, bytes);
+    if (!name)
+        return "out of memory";
+    if (!*first)
+        *first = name;
+    return put(name, certificate);
+}
+
+/* Under each DNS name of its subjectAltName; under its common name where it has none such (RFC 6125, 6.4.4). */
+static const char *put_by_names(struct certificate_set *set, struct certificate *certificate,
+                                struct server_name **first) {
+    X509 *x509 = certificate->credentials.certificate;
+    GENERAL_NAMES *alternatives = X509_get_ext_d2i(x509, NID_subject_alt_name, NULL, NULL);
+    const char *reason = NULL;
+
+    *first = NULL;
+    for (int i = 0; !reason && i < sk_GENERAL_NAME_num(alternatives); i++) {
+        const GENERAL_NAME *alternative = sk_GENERAL_NAME_value(alternatives, i);
+        if (alternative->type == GEN_DNS)
+            reason = put_by_name(set, certificate, alternative->d.dNSName, first);
+    }
+    GENERAL_NAMES_free(alternatives);
+    if (!reason && !*first) {
+        const X509_NAME *subject = X509_get_subject_name(x509);
+        int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+        if (at >= 0)
+            reason = put_by_name(set, certificate, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)), first);
+    }
+    return reason;
+}
+
+/* A certificate without a name can only serve those who ask for none. */
+static const char *put_all(struct certificate_set *set) {
+    struct server_name *first, *of_first = NULL;
+    const char *reason = NULL;
+
+    for (int i = 0; !reason && i < set->count; i++) {
+        reason = put_by_names(set, &set->certificate[i], &first);
+        if (i == 0)
+            of_first = first;
+        if (!reason && !first)
+            reason = put(&set->unnamed, &set->certificate[i]);
+    }
+    for (int kind = 0; !reason && of_first && kind < KEY_KINDS; kind++)
+        if (of_first->certificate[kind])
+            reason = put(&set->unnamed, of_first->certificate[kind]);
+    return reason;
+}
+
+static const char *read_staple(struct certificate_set *set, const char *path) {
+    struct ocsp_file file;
+    const char *reason = ocsp_file_open(&file, path);
+    bool about = false;
+
+    if (reason)
+        return reason;
+    for (int i = 0; !reason && i < set->count; i++)
+        reason =
+            ocsp_file_answer(&file, set->certificate[i].credentials.certificate, &set->certificate[i].staple, &about);
+    if (!reason && !about)
+        reason = tls_reason("--ocsp: %s: about none of the certificates", path);
+    ocsp_file_close(&file);
+    return reason;
+}
+
+static bool same(const struct server_name *one, const struct server_name *other) {
+    return memcmp(one->certificate, other->certificate, sizeof one->certificate) == 0;
+}
+
+/* The TLS library holds it against the policy: a key too small, a signature too weak. */
+static bool use(SSL *ssl, const struct certificate *certificate) {
+    return SSL_use_cert_and_key(ssl, certificate->credentials.certificate, certificate->credentials.key,
+                                certificate->credentials.chain, 1) == 1;
+}
+
+static int answer_name(SSL *ssl, int *alert, void *user) {
+    const struct certificate_set *set = user;
+    const char *host = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+
+    if (!host)
+        return SSL_TLSEXT_ERR_NOACK;
+    if (server_names_find(&set->names, host))
+        return SSL_TLSEXT_ERR_OK;
+    *alert = SSL_AD_UNRECOGNIZED_NAME;
+    return set->unknown_is_refused ? SSL_TLSEXT_ERR_ALERT_FATAL : SSL_TLSEXT_ERR_NOACK;
+}
+
+/* Full handshakes only. The connection begins with what the context has: that of those who ask for no name. */
+static int choose_certificates(SSL *ssl, void *user) {
+    const struct certificate_set *set = user;
+    const char *host = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    const struct server_name *name = host ? server_names_find(&set->names, host) : NULL;
+
+    if (!name || same(name, &set->unnamed))
+        return 1;
+    SSL_certs_clear(ssl);
+    for (int kind = 0; kind < KEY_KINDS; kind++)
+        if (name->certificate[kind] && !use(ssl, name->certificate[kind]))
+            return 0;
+    return 1;
+}
+
+/* Which certificate of ours an X509 is: hung on it. */
+static int certificate_index = -1;
+
+static int staple(SSL *ssl, void *user) {
+    (void)user;
+    const struct certificate *certificate = X509_get_ex_data(SSL_get_certificate(ssl), certificate_index);
+    unsigned char *copy;
+
+    if (SSL_session_reused(ssl) || !certificate || !certificate->staple.response ||
+        (certificate->staple.expires && time(NULL) >= certificate->staple.expires))
+        return SSL_TLSEXT_ERR_NOACK;
+    copy = OPENSSL_memdup(certificate->staple.response, certificate->staple.length);
+    if (!copy)
+        return SSL_TLSEXT_ERR_NOACK;
+    SSL_set_tlsext_status_ocsp_resp(ssl, copy, (long)certificate->staple.length);
+    return SSL_TLSEXT_ERR_OK;
+}
+
+static const char *read_staples(struct certificate_set *set, SSL_CTX *context, const struct proxy_settings *settings) {
+    const char *reason = NULL;
+
+    if (certificate_index < 0)
+        certificate_index = X509_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+    for (int i = 0; !reason && i < settings->ocsp_files.count; i++)
+        reason = read_staple(set, settings->ocsp_files.file[i]);
+    for (int i = 0; !reason && i < set->count; i++) {
+        struct certificate *certificate = &set->certificate[i];
+        if (certificate->staple.response &&
+            !X509_set_ex_data(certificate->credentials.certificate, certificate_index, certificate))
+            reason = "out of memory";
+    }
+    SSL_CTX_set_tlsext_status_cb(context, staple);
+    return reason;
+}
+
+/* Each certificate is tried, so that what the library refuses is refused now and not in a handshake. */
+static const char *try_all(const struct certificate_set *set, SSL_CTX *context) {
+    SSL *trial = SSL_new(context);
+    const char *reason = trial ? NULL : "out of memory";
+
+    ERR_clear_error();
+    for (int i = 0; !reason && i < set->count; i++)
+        if (!use(trial, &set->certificate[i])) {
+            const char *why = ERR_reason_error_string(ERR_peek_error());
+            reason = tls_reason("%s: refused by the TLS library: %s", set->certificate[i].file,
+                                why ? why : "no reason given");
+        }
+    ERR_clear_error();
+    SSL_free(trial);
+    return reason;
+}
+
+static const char *install(struct certificate_set *set, SSL_CTX *context) {
+    const char *reason = try_all(set, context);
+
+    for (int kind = 0; !reason && kind < KEY_KINDS; kind++) {
+        const struct certificate *certificate = set->unnamed.certificate[kind];
+        if (certificate)
+            reason = tls_credentials_use(&certificate->credentials, certificate->file, context);
+    }
+    SSL_CTX_set_tlsext_servername_callback(context, answer_name);
+    SSL_CTX_set_tlsext_servername_arg(context, set);
+    SSL_CTX_set_cert_cb(context, choose_certificates, set);
+    return reason;
+}
+
+const char *certificate_set_serve(struct certificate_set **made, SSL_CTX *context,
+                                  const struct proxy_settings *settings) {
+    struct certificate_set *set = calloc(1, sizeof *set);
+    const char *reason = NULL;
+
+    if (!set)
+        return "out of memory";
+    set->unknown_is_refused = settings->sni_nomatch_abort;
+    set->certificate = calloc((size_t)settings->certificate_count, sizeof *set->certificate);
+    if (!set->certificate)
+        reason = "out of memory";
+    while (!reason && set->count < settings->certificate_count) {
+        struct certificate *next = &set->certificate[set->count];
+        next->file = settings->certificates[set->count++];
+        reason = read_certificate(next);
+    }
+    if (!reason)
+        reason = put_all(set);
+    if (!reason && settings->ocsp_files.count)
+        reason = read_staples(set, context, settings);
+    if (!reason)
+        reason = install(set, context);
+    if (reason) {
+        certificate_set_free(set);
+        return reason;
+    }
+    *made = set;
+    return NULL;
+}
+
+void certificate_set_free(struct certificate_set *set) {
+    if (!set)
+        return;
+    for (int i = 0; i < set->count; i++) {
+        tls_credentials_free(&set->certificate[i].credentials);
+        ocsp_staple_free(&set->certificate[i].staple);
+    }
+    server_names_free(&set->names);
+    free(set->certificate);
+    free(set);
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+#include "tls_sessions.h"
+
+#include "clock.h"
+#include "tls_state.h"
+#include "units.h"
+
+static struct tls_sessions *sessions_of(const SSL_CTX *context) {
+    return &tls_state_of(context)->sessions;
+}
+
+static int keep_session(SSL *ssl, SSL_SESSION *session) {
+    struct tls_sessions *sessions = sessions_of(SSL_get_SSL_CTX(ssl));
+    unsigned char bytes[SESSION_BYTES_MAX], *end = bytes;
+    uint64_t now_s = realtime_ns() / NS_PER_S;
+    enum session_put_result result = SESSION_TOO_LARGE;
+    unsigned int id_length;
+    const unsigned char *id;
+    int length;
+
+    /* TLS 1.3 calls this for each ticket too, though a stateless one holds all that there is to know. */
+    if (sessions->stateless_tickets && SSL_version(ssl) == TLS1_3_VERSION)
+        return 0;
+    id = SSL_SESSION_get_id(session, &id_length);
+    length = i2d_SSL_SESSION(session, NULL);
+    if (length > 0 && length <= SESSION_BYTES_MAX) {
+        i2d_SSL_SESSION(session, &end);
+        result = session_store_put(sessions->store, id, id_length, bytes, (size_t)length, now_s,
+                                   now_s + sessions->lifetime_s);
+        OPENSSL_cleanse(bytes, (size_t)length);
+    }
+    if (result == SESSION_TOO_LARGE) {
+        stats_add(&sessions->counters->session_too_large, 1);
+        return 0;
+    }
+    stats_add(&sessions->counters->session_stores, 1);
+    if (result == SESSION_KEPT_FOR_ANOTHER)
+        stats_add(&sessions->counters->session_evictions, 1);
+    if (result == SESSION_KEPT_FOR_EXPIRED)
+        stats_add(&sessions->counters->session_expired, 1);
+    return 0; /* we keep no reference to the session itself */
+}
+
+static SSL_SESSION *find_session(SSL *ssl, const unsigned char *id, int id_length, int *copy) {
+    struct tls_sessions *sessions = sessions_of(SSL_get_SSL_CTX(ssl));
+    unsigned char bytes[SESSION_BYTES_MAX];
+    const unsigned char *start = bytes;
+    /* A ticket of TLS 1.3 is good for one handshake (RFC 8446, C.4): two that come at once do not both find it. */
+    bool take = SSL_version(ssl) == TLS1_3_VERSION;
+    SSL_SESSION *session = NULL;
+    bool expired = false;
+    size_t length;
+
+    *copy = 0;
+    length = session_store_get(sessions->store, id, (size_t)id_length, bytes, realtime_ns() / NS_PER_S, take, &expired);
+    if (length) {
+        session = d2i_SSL_SESSION(NULL, &start, (long)length);
+        OPENSSL_cleanse(bytes, length);
+    }
+    if (expired)
+        stats_add(&sessions->counters->session_expired, 1);
+    stats_add(session ? &sessions->counters->session_hits : &sessions->counters->session_misses, 1);
+    return session;
+}
+
+/* A session that ended in an error, or was used up, must not be resumed. */
+static void forget_session(SSL_CTX *context, SSL_SESSION *session) {
+    unsigned int id_length;
+    const unsigned char *id = SSL_SESSION_get_id(session, &id_length);
+
+    session_store_remove(sessions_of(context)->store, id, id_length);
+}
+
+void tls_sessions_serve(const struct tls_sessions *sessions, SSL_CTX *context) {
+    if (!sessions->store) {
+        SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+        return;
+    }
+    SSL_CTX_set_session_cache_mode(context,
+                                   SSL_SESS_CACHE_SERVER | SSL_SESS_CACHE_NO_INTERNAL | SSL_SESS_CACHE_NO_AUTO_CLEAR);
+    SSL_CTX_sess_set_new_cb(context, keep_session);
+    SSL_CTX_sess_set_get_cb(context, find_session);
+    SSL_CTX_sess_set_remove_cb(context, forget_session);
+}
