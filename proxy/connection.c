@@ -3,7 +3,7 @@
 
 #include "address.h"
 #include "log.h"
-#include "stream.h"
+#include "pump.h"
 #include "units.h"
 
 #include <errno.h>
@@ -11,23 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* How many buffers a pump may move before the other connections have their turn. */
-#define ROUNDS_A_TURN 8
-
 enum connection_state { HANDSHAKE, CONNECT, RELAY };
-
-/* One direction. */
-struct pump {
-    struct stream *from, *to;
-    struct buffer *buffer; /* NULL while nothing is held */
-    int read_wants;        /* what from must be ready for before it can be read: EV_READ, rarely EV_WRITE */
-    int write_wants;       /* what to must be ready for; 0: nothing waits to be written */
-    bool from_ended;       /* from will send no more */
-    bool to_told;          /* and to knows it */
-    bool unfinished;       /* there is more to move at once, but the others have their turn first */
-    uint64_t moved;        /* bytes delivered to to */
-    uint64_t *bytes_in, *bytes_out;
-};
 
 struct connection {
     struct worker *worker;
@@ -47,25 +31,12 @@ static void close_connection(struct connection *connection, enum close_reason re
     ev_io_stop(worker->loop, &connection->client_watcher);
     ev_io_stop(worker->loop, &connection->backend_watcher);
     ev_timer_stop(worker->loop, &connection->timer);
-    if (connection->up.buffer)
-        buffer_return(&worker->buffers, connection->up.buffer);
-    if (connection->down.buffer)
-        buffer_return(&worker->buffers, connection->down.buffer);
+    pump_close(&connection->up, &worker->buffers);
+    pump_close(&connection->down, &worker->buffers);
     stream_close(&connection->client);
     stream_close(&connection->backend);
     free(connection);
     worker_connection_ended(worker);
-}
-
-/* The events that a pump waits for on a stream, whichever end of it the stream is. */
-static int pump_events(const struct pump *pump, const struct stream *stream) {
-    int events = 0;
-
-    if (stream == pump->from && !pump->from_ended && !pump->write_wants)
-        events |= pump->read_wants;
-    if (stream == pump->to)
-        events |= pump->write_wants;
-    return events;
 }
 
 static void set_watcher(struct ev_loop *loop, ev_io *watcher, int events) {
@@ -99,113 +70,6 @@ static void watch(struct connection *connection) {
         ev_feed_event(loop, &connection->client_watcher, EV_READ);
     if (connection->down.unfinished)
         ev_feed_event(loop, &connection->backend_watcher, EV_READ);
-}
-
-enum pump_result { PUMP_OK, PUMP_FROM_BROKE, PUMP_TO_BROKE, PUMP_NO_MEMORY };
-
-/* Fills the buffer with what can be had at once: a full TLS record often has company. *more: there may be yet more. */
-static enum pump_result pump_read(struct pump *pump, struct buffer_pool *buffers, bool *more) {
-    enum stream_result result;
-    struct buffer *buffer = pump->buffer;
-    size_t got;
-
-    *more = false;
-    if (!buffer) {
-        buffer = pump->buffer = buffer_take(buffers);
-        if (!buffer)
-            return PUMP_NO_MEMORY;
-    }
-    pump->read_wants = EV_READ;
-    do {
-        result = stream_read(pump->from, buffer->bytes + buffer->end, BUFFER_BYTES - buffer->end, &got);
-        if (result == STREAM_OK) {
-            buffer->end += got;
-            stats_add(pump->bytes_in, got);
-        }
-    } while (result == STREAM_OK && buffer->end < BUFFER_BYTES && stream_has_pending(pump->from));
-    switch (result) {
-    case STREAM_OK:
-        /* Bytes in the TLS library's hands cannot be polled for: they must be fetched. */
-        *more = buffer->end == BUFFER_BYTES || stream_has_pending(pump->from);
-        return PUMP_OK;
-    case STREAM_RETRY:
-        pump->read_wants = pump->from->wants;
-        return PUMP_OK;
-    case STREAM_EOF:
-        pump->from_ended = true;
-        return PUMP_OK;
-    default:
-        return PUMP_FROM_BROKE;
-    }
-}
-
-/* Writes what is held; gives the buffer back when it is empty. */
-static enum pump_result pump_write(struct pump *pump, struct buffer_pool *buffers) {
-    struct buffer *buffer = pump->buffer;
-    size_t put;
-
-    pump->write_wants = 0;
-    while (buffer->begin < buffer->end) {
-        switch (stream_write(pump->to, buffer->bytes + buffer->begin, buffer->end - buffer->begin, &put)) {
-        case STREAM_OK:
-            buffer->begin += put;
-            pump->moved += put;
-            stats_add(pump->bytes_out, put);
-            break;
-        case STREAM_RETRY:
-            pump->write_wants = pump->to->wants;
-            return PUMP_OK;
-        default:
-            return PUMP_TO_BROKE;
-        }
-    }
-    buffer_return(buffers, buffer);
-    pump->buffer = NULL;
-    return PUMP_OK;
-}
-
-/* All that from sent is delivered: to learns that no more will come. */
-static enum pump_result pump_end(struct pump *pump) {
-    pump->write_wants = 0;
-    switch (stream_end(pump->to)) {
-    case STREAM_RETRY:
-        pump->write_wants = pump->to->wants;
-        return PUMP_OK;
-    case STREAM_ERROR:
-        /* It may have closed its own side first: then there is nobody left to tell, and nothing lost. */
-        if (pump->to->error != ENOTCONN && pump->to->error != EPIPE)
-            return PUMP_TO_BROKE;
-        break;
-    default:
-        break;
-    }
-    pump->to_told = true;
-    return PUMP_OK;
-}
-
-/* Moves what can be moved at once. With readable, from is believed to be ready. */
-static enum pump_result pump_run(struct pump *pump, struct buffer_pool *buffers, bool readable) {
-    enum pump_result result = PUMP_OK;
-
-    pump->unfinished = false;
-    for (int round = 0; round < ROUNDS_A_TURN; round++) {
-        if (pump->buffer) /* it waited to be written; meanwhile nothing announces what the TLS library holds */
-            readable = readable || stream_has_pending(pump->from);
-        else if (readable && !pump->from_ended)
-            result = pump_read(pump, buffers, &readable);
-        else
-            return PUMP_OK;
-        if (result == PUMP_OK && pump->buffer)
-            result = pump_write(pump, buffers);
-        if (result != PUMP_OK || pump->write_wants)
-            return result;
-    }
-    pump->unfinished = readable && !pump->from_ended;
-    return PUMP_OK;
-}
-
-static bool pump_must_end(const struct pump *pump) {
-    return pump->from_ended && !pump->buffer && !pump->to_told;
 }
 
 static enum close_reason reason_of(const struct connection *connection, const struct pump *pump,
