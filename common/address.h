@@ -20,11 +20,27 @@ struct address {
     socklen_t length;
 };
 
+#define ADDRESS_LIST_MAX 16
+
+/* All that a name stands for. */
+struct address_list {
+    int count;
+    struct address address[ADDRESS_LIST_MAX];
+};
+
 /*
  * Reads "HOST:PORT", "[HOST]:PORT", stud's "HOST,PORT", "*:PORT" (every local address) or "/path.sock". A host name is
  * resolved now and its first address taken. NULL if it is good, else why it is refused.
  */
 const char *address_parse(struct address *address, const char *text);
+
+/* The same, with every address of the name, the first ADDRESS_LIST_MAX of them. */
+const char *address_resolve(struct address_list *list, const char *text);
+
+bool address_is_equal(const struct address *one, const struct address *other);
+
+/* An IPv4 peer of an IPv6 socket (::ffff:a.b.c.d) becomes what it is; any other address stays as it is. */
+void address_unmap(struct address *address);
 
 /* "127.0.0.1:80", "[::1]:80" or "/path.sock"; text holds ADDRESS_TEXT_MAX bytes. Returns text. */
 char *address_format(const struct address *address, char *text);
