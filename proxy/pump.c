@@ -55,8 +55,7 @@ static enum pump_result pump_read(struct pump *pump, struct buffer_pool *buffers
     }
 }
 
-/* Writes what is held; gives the buffer back when it is empty. */
-static enum pump_result pump_write(struct pump *pump, struct buffer_pool *buffers) {
+enum pump_result pump_write(struct pump *pump, struct buffer_pool *buffers) {
     struct buffer *buffer = pump->buffer;
     size_t put;
 
@@ -80,15 +79,15 @@ static enum pump_result pump_write(struct pump *pump, struct buffer_pool *buffer
     return PUMP_OK;
 }
 
-enum pump_result pump_end(struct pump *pump) {
+enum pump_result pump_end(struct pump *pump, bool closing) {
     pump->write_wants = 0;
-    switch (stream_end(pump->to)) {
+    switch (closing ? stream_say_end(pump->to) : stream_end(pump->to)) {
     case STREAM_RETRY:
         pump->write_wants = pump->to->wants;
         return PUMP_OK;
     case STREAM_ERROR:
         /* It may have closed its own side first: then there is nobody left to tell, and nothing lost. */
-        if (pump->to->error != ENOTCONN && pump->to->error != EPIPE)
+        if (!closing && pump->to->error != ENOTCONN && pump->to->error != EPIPE)
             return PUMP_TO_BROKE;
         break;
     default:
@@ -103,11 +102,11 @@ enum pump_result pump_run(struct pump *pump, struct buffer_pool *buffers, bool r
 
     pump->unfinished = false;
     for (int round = 0; round < ROUNDS_A_TURN; round++) {
-        if (pump->buffer) /* it waited to be written; meanwhile nothing announces what the TLS library holds */
+        if (pump->write_wants) /* meanwhile nothing announces what the TLS library holds */
             readable = readable || stream_has_pending(pump->from);
         else if (readable && !pump->from_ended)
             result = pump_read(pump, buffers, &readable);
-        else
+        else if (!pump->buffer)
             return PUMP_OK;
         if (result == PUMP_OK && pump->buffer)
             result = pump_write(pump, buffers);

@@ -13,7 +13,7 @@
 
 struct pump {
     struct stream *from, *to;
-    struct buffer *buffer;          /* NULL while nothing is held */
+    struct buffer *buffer;          /* NULL while nothing is held; the owner may fill one before the first run */
     int read_wants;                 /* what from must be ready for before it can be read: EV_READ, rarely EV_WRITE */
     int write_wants;                /* what to must be ready for; 0: nothing waits to be written */
     bool from_ended;                /* from will send no more */
@@ -31,11 +31,14 @@ int pump_events(const struct pump *pump, const struct stream *stream);
 /* Moves what can be moved at once. With readable, from is believed to be ready. */
 enum pump_result pump_run(struct pump *pump, struct buffer_pool *buffers, bool readable);
 
+/* Writes what is held; gives the buffer back when it is empty. There must be one. */
+enum pump_result pump_write(struct pump *pump, struct buffer_pool *buffers);
+
 /* True when all that from sent is delivered, and to is still to learn that no more will come. */
 bool pump_must_end(const struct pump *pump);
 
-/* Tells it so. */
-enum pump_result pump_end(struct pump *pump);
+/* Tells it so. closing: the other direction has ended before, and to will be closed as soon as it is told. */
+enum pump_result pump_end(struct pump *pump, bool closing);
 
 /* Gives back what it holds. */
 void pump_close(struct pump *pump, struct buffer_pool *buffers);

@@ -169,8 +169,13 @@ static const char *load_certificates(SSL_CTX *context, const struct proxy_settin
     return NULL;
 }
 
+bool tls_context_prepare_client(SSL *ssl) {
+    (void)ssl;
+    return true;
+}
+
 const char *tls_context_new(SSL_CTX **made, const struct proxy_settings *settings, struct session_store *store) {
-    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+    SSL_CTX *context = SSL_CTX_new(settings->client_role ? TLS_client_method() : TLS_server_method());
     const char *reason;
 
     if (!context)
@@ -178,7 +183,7 @@ const char *tls_context_new(SSL_CTX **made, const struct proxy_settings *setting
     reason = set_up_policy(context, settings);
     if (!reason)
         reason = load_certificates(context, settings);
-    if (!reason)
+    if (!reason && !settings->client_role)
         reason = set_up_sessions(context, settings, store);
     if (reason) {
         SSL_CTX_free(context);

@@ -6,13 +6,12 @@
 #include "log.h"
 
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* A burst may not keep the connections that are there waiting for long: a handshake costs up to a millisecond. */
-#define ACCEPTS_A_TURN 4
 /* Without a free descriptor the listener stays readable: polling it would spin. */
 #define ACCEPT_PAUSE_S 0.1
 
@@ -34,11 +33,12 @@ static void pause_accepting(struct worker *worker) {
 
 /* False: nobody is waiting, or accepting has been paused. */
 static bool accept_one(struct worker *worker) {
-    int fd = accept4(worker->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    struct address client = {.length = sizeof client.sockaddr};
+    int fd = accept4(worker->listener, &client.sockaddr.any, &client.length, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
     if (fd >= 0) {
         stats_add(&worker->counters->connections_accepted, 1);
-        connection_new(worker, fd);
+        connection_new(worker, fd, &client);
         return true;
     }
     switch (errno) {
@@ -55,10 +55,13 @@ static bool accept_one(struct worker *worker) {
     }
 }
 
+/*
+ * One a turn: a handshake costs up to a millisecond, so asking again whether somebody else waits, as the next turn
+ * tells anyway, would be a system call in vain for most.
+ */
 static void accept_ready(struct ev_loop *loop, ev_io *watcher, int events) {
     (void)loop, (void)events;
-    for (int i = 0; i < ACCEPTS_A_TURN && accept_one(watcher->data); i++)
-        ;
+    accept_one(watcher->data);
 }
 
 static void end_if_drained(struct worker *worker) {
@@ -87,8 +90,27 @@ void worker_connection_ended(struct worker *worker) {
     end_if_drained(worker);
 }
 
+/* On Linux an accepted socket inherits these from the listening one: no system call for each connection. */
+static void set_socket_options(int listener, uint64_t keepalive_s) {
+    int on = 1, idle = (int)keepalive_s;
+
+    address_set_nodelay(listener);
+    if (idle) {
+        setsockopt(listener, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+        setsockopt(listener, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    }
+}
+
 int worker_run(struct worker *worker, int listener) {
     worker->listener = listener;
+    if (!address_is_local(&worker->settings->frontend))
+        set_socket_options(listener, worker->settings->keepalive_s);
+    worker->admission.worker = worker->index;
+    worker->admission.admitted = connection_admitted;
+    worker->admission.left = connection_left_queue;
+    if (!admission_queue_start(&worker->admission, worker->loop))
+        fail(EXIT_FAILED, "--maxconn: %s", strerror(errno));
+    worker->backends.next = (unsigned)worker->index;
     ev_io_init(&worker->accept_watcher, accept_ready, listener, EV_READ);
     worker->accept_watcher.data = worker;
     ev_init(&worker->accept_pause, resume_accepting);
