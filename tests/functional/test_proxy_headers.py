@@ -1,4 +1,4 @@
-"""The backend learns who the client is, in every form of the contract; and a header that the client brings is passed on."""
+"""The backend learns who the client is, in every form of the contract; and a client's own header is passed on."""
 from __future__ import annotations
 
 import contextlib
