@@ -225,7 +225,7 @@ static void shake_hands_with_backend(struct connection *connection) {
         watch(connection);
         return;
     default:
-        if (connection->state == CONNECT)
+        if (connection->state == CONNECT && (failed || !BIO_number_written(SSL_get_wbio(backend->ssl))))
             connect_failed(connection, backend->error, CLOSE_connect_failed);
         else
             close_connection(connection, CLOSE_handshake_failed);

@@ -41,6 +41,14 @@ def backend(serve: Callable[[socket.socket], None], family: int = socket.AF_INET
         listener.close()
 
 
+@contextlib.contextmanager
+def nobody() -> Iterator[str]:
+    """An address that refuses: its port is taken, so that nobody else comes to listen there."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
+
+
 def echo(connection: socket.socket) -> None:
     while data := connection.recv(65536):
         connection.sendall(data)
@@ -193,7 +201,9 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
 
 def closed(server: Running, reason: str, count: int = 1) -> None:
     """Waits until so many connections have been closed for that reason."""
-    eventually(lambda: counters(server)["closed"][reason] == count, f"{count} closed: {reason}")
+    with contextlib.suppress(AssertionError):
+        eventually(lambda: counters(server)["closed"][reason] == count, reason)
+    assert counters(server)["closed"][reason] == count, counters(server)["closed"]
 
 
 def read_all(tls: ssl.SSLSocket | Peer | socket.socket) -> bytes:

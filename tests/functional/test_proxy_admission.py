@@ -12,8 +12,8 @@ import time
 import pytest
 
 from programs import Running
-from proxies import (TlsPeer, backend, client_context, closed, connected, connected_peer, counters, eventually, proxy,
-                     read_all, read_exactly)
+from proxies import (TlsPeer, backend, client_context, closed, connected, connected_peer, counters, eventually, nobody,
+                     proxy, read_all, read_exactly)
 
 
 class Counting:
@@ -249,9 +249,7 @@ def test_a_worker_that_dies_gives_its_places_back(ecdsa: str) -> None:
 
 
 def test_a_refused_connect_gives_its_place_back(ecdsa: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        nobody = f"127.0.0.1:{taken.getsockname()[1]}"
-    with proxy(nobody, ecdsa, "--maxconn", "1") as server:
+    with nobody() as to, proxy(to, ecdsa, "--maxconn", "1") as server:
         for _ in range(10):
             with contextlib.suppress(OSError), connected(server) as tls:
                 tls.recv(1)
