@@ -152,6 +152,13 @@ void address_set_nodelay(int fd) {
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
+void address_set_keepalive(int fd, int idle_s) {
+    int on = 1;
+
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+}
+
 static int new_socket(const struct address *address) {
     return socket(address->sockaddr.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 }
@@ -202,6 +209,7 @@ static int listen_one(struct address *address, int backlog, bool share) {
         return -1;
     if (!address_is_local(address)) {
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        address_set_nodelay(fd); /* on Linux the accepted sockets inherit it: no system call for each */
         if (share && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0)
             return give_up(fd);
     }

@@ -47,9 +47,10 @@ char *address_format(const struct address *address, char *text);
 
 /*
  * Fills fds with count non-blocking, close-on-exec sockets that listen on address, one for each worker, so that each
- * has a queue of its own (SO_REUSEPORT); of a UNIX socket there is only one, so all entries are the same descriptor. An
- * address that somebody else uses is EADDRINUSE. Port 0 is replaced in *address by the port that was given. A UNIX
- * socket file that nobody listens on any more is replaced. False with errno set on failure; nothing is left open then.
+ * has a queue of its own (SO_REUSEPORT), and accepted sockets have TCP_NODELAY; of a UNIX socket there is only one, so
+ * all entries are the same descriptor. An address that somebody else uses is EADDRINUSE. Port 0 is replaced in *address
+ * by the port that was given. A UNIX socket file that nobody listens on any more is replaced. False with errno set on
+ * failure; nothing is left open then.
  */
 bool address_listen(struct address *address, int backlog, int *fds, int count);
 
@@ -62,5 +63,11 @@ bool address_is_loopback(const struct address *address);
 
 /* Small writes leave at once (TCP_NODELAY); nothing to do on UNIX sockets. */
 void address_set_nodelay(int fd);
+
+/*
+ * A peer that is silent for so long is probed, RFC 1122, 4.2.3.6. Set on a listening TCP socket, it is so for all that
+ * are accepted from there on.
+ */
+void address_set_keepalive(int fd, int idle_s);
 
 #endif

@@ -125,6 +125,9 @@ static bool open_all(struct master *master) {
         return false;
     if (listen_on(&master->frontend, settings->backlog, master->listener, master->pool.workers, "frontend")) {
         master->has_pidfile = settings->pidfile && write_pidfile(settings->pidfile);
+        if (settings->keepalive_s && !address_is_local(&master->frontend))
+            for (int i = 0; i < master->pool.workers; i++)
+                address_set_keepalive(master->listener[i], (int)settings->keepalive_s);
         if (master->has_pidfile || !settings->pidfile)
             return true;
         close_listeners(master);

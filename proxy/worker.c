@@ -6,7 +6,6 @@
 #include "log.h"
 
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -90,21 +89,8 @@ void worker_connection_ended(struct worker *worker) {
     end_if_drained(worker);
 }
 
-/* On Linux an accepted socket inherits these from the listening one: no system call for each connection. */
-static void set_socket_options(int listener, uint64_t keepalive_s) {
-    int on = 1, idle = (int)keepalive_s;
-
-    address_set_nodelay(listener);
-    if (idle) {
-        setsockopt(listener, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-        setsockopt(listener, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
-    }
-}
-
 int worker_run(struct worker *worker, int listener) {
     worker->listener = listener;
-    if (!address_is_local(&worker->settings->frontend))
-        set_socket_options(listener, worker->settings->keepalive_s);
     worker->admission.worker = worker->index;
     worker->admission.admitted = connection_admitted;
     worker->admission.left = connection_left_queue;

@@ -249,3 +249,29 @@ def test_aborted_handshakes_leave_nothing_behind(ecdsa: str) -> None:
         assert descriptors(worker) == open_files
         if BUILD.name != "san":  # AddressSanitizer keeps what is freed, and tells of leaks itself
             assert resident_kib(worker) - resident < 512
+
+
+def keepalive_s(server: Running, client: ssl.SSLSocket) -> float | None:
+    """When the proxy's socket of that client sends its next keep-alive probe; None: never."""
+    ours = f"0100007F:{client.getsockname()[1]:04X}"
+    for line in Path("/proc/net/tcp").read_text().splitlines():
+        fields = line.split()
+        if fields[1] == f"0100007F:{server.host_port[1]:04X}" and fields[2] == ours:
+            kind, _, when = fields[5].partition(":")
+            return int(when, 16) / os.sysconf("SC_CLK_TCK") if kind == "02" else None
+    raise AssertionError("no such connection")
+
+
+@pytest.mark.parametrize(("options", "low", "high"), [([], 3000, 3600), (["-k", "1000"], 500, 1000)])
+def test_silent_clients_are_probed(options: list[str], low: int, high: int, ecdsa: str) -> None:
+    with backend(echo) as to, proxy(to, ecdsa, *options) as server, connected(server) as tls:
+        tls.sendall(b"x")
+        assert tls.recv(1) == b"x"
+        eventually(lambda: low < (keepalive_s(server, tls) or 0) <= high, "a keep-alive timer runs")
+
+
+def test_without_keepalive_nobody_is_probed(ecdsa: str) -> None:
+    with backend(echo) as to, proxy(to, ecdsa, "-k", "0") as server, connected(server) as tls:
+        tls.sendall(b"x")
+        assert tls.recv(1) == b"x"
+        eventually(lambda: keepalive_s(server, tls) is None, "no timer runs")
