@@ -103,7 +103,7 @@ void backends_refresh(struct backends *backends, const char *text, uint64_t ever
     static struct refresh refresh;
     ev_tstamp every = (ev_tstamp)every_ns / NS_PER_S;
 
-    if (!every_ns)
+    if (!every_ns || *text == '/')
         return;
     refresh.backends = backends;
     refresh.text = text;

@@ -23,7 +23,13 @@ static void resume_accepting(struct ev_loop *loop, ev_timer *timer, int events) 
 }
 
 static void pause_accepting(struct worker *worker) {
-    log_error("accept: %s: pausing for %.0f ms", strerror(errno), ACCEPT_PAUSE_S * 1e3);
+    static ev_tstamp
+        last_logged; /* the next pause follows at once, for as long as there is none: a line a second will do */
+
+    if (ev_now(worker->loop) - last_logged >= 1.) {
+        last_logged = ev_now(worker->loop);
+        log_error("accept: %s: pausing for %.0f ms at a time", strerror(errno), ACCEPT_PAUSE_S * 1e3);
+    }
     stats_add(&worker->counters->accept_pauses, 1);
     ev_io_stop(worker->loop, &worker->accept_watcher);
     ev_timer_set(&worker->accept_pause, ACCEPT_PAUSE_S, 0.);
