@@ -216,7 +216,7 @@ def test_no_descriptor_for_the_backend_ends_that_connection_alone(ecdsa: str) ->
             assert first.recv(1) == b"y"
 
 
-ABORTED = int(os.environ.get("TLSDYNO_ABORTED_HANDSHAKES", "2500"))  # 100000 for the long form
+ABORTED = int(os.environ.get("TLSDYNO_ABORTED_HANDSHAKES", "10000"))  # 100000 for the long form
 
 
 def test_aborted_handshakes_leave_nothing_behind(ecdsa: str) -> None:
