@@ -15,7 +15,6 @@ struct address {
         struct sockaddr_in ipv4;
         struct sockaddr_in6 ipv6;
         struct sockaddr_un local;
-        struct sockaddr_storage storage;
     } sockaddr;
     socklen_t length;
 };
