@@ -150,18 +150,20 @@ static const struct option_spec options[] = {
     {"pidfile", 0, OPTION_STRING, "FILE", "write the master's process number there while it runs", &settings.pidfile},
 
     SECTION("Times (500ms, 5s, 2m)"),
-    {"handshake-timeout", 0, OPTION_DURATION, "T", "for a client to finish its handshake (default 10s)",
+    {"handshake-timeout", 0, OPTION_DURATION, "T",
+     "for a client to finish its handshake, with the PROXY header that it must send; with --client for the backend "
+     "to finish its own (default 10s)",
      &settings.handshake_timeout_ns, .min = NS_PER_MS},
     {"connect-timeout", 0, OPTION_DURATION, "T", "for the backend to accept a connection (default 5s)",
      &settings.connect_timeout_ns, .min = NS_PER_MS},
+    {"idle-timeout", 0, OPTION_DURATION, "T", "for a connection on which nothing moves (default 5m; 0: none)",
+     &settings.idle_timeout_ns},
     {"half-closed-timeout", 0, OPTION_DURATION, "T",
      "for one on which one side has ended its sending and nothing moves (default 1m; 0: --idle-timeout)",
      &settings.half_closed_timeout_ns},
     {"keepalive", 'k', OPTION_UINT, "SECS",
      "TCP keep-alive probes to a client that is silent for so long (default 3600; 0: none)", &settings.keepalive_s,
      .max = 32767},
-    {"idle-timeout", 0, OPTION_DURATION, "T", "for a connection on which nothing moves (default 5m; 0: none)",
-     &settings.idle_timeout_ns},
 
     SECTION("Other"),
     {"quiet", 'q', OPTION_FLAG, NULL, "report errors only", &settings.quiet},

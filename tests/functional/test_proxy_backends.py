@@ -232,3 +232,19 @@ def test_without_refresh_the_addresses_stay(ecdsa: str, tmp_path: Path) -> None:
         for _ in range(5):
             say(server.host_port)
         assert backends.served == {"127.0.0.1": 5}
+
+
+def test_an_address_that_does_not_answer_costs_no_connection(ecdsa: str, tmp_path: Path) -> None:
+    hosts = hosts_file(tmp_path, "127.0.0.1", "127.0.0.2")
+    with several("127.0.0.2") as backends, contextlib.ExitStack() as stack:
+        deaf = stack.enter_context(socket.socket())
+        deaf.bind(("127.0.0.1", backends.port))
+        deaf.listen(0)
+        for _ in range(4):  # its queue is full: whoever comes now hears nothing
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(deaf.getsockname())
+        with proxy_to_name(hosts, backends.port, ecdsa, "--connect-timeout", "500ms") as server:
+            for _ in range(4):
+                assert say(server.host_port) == b"hello"
+            assert backends.served == {"127.0.0.2": 4}
