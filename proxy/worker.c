@@ -113,5 +113,6 @@ int worker_run(struct worker *worker, int listener) {
     signal(SIGINT, SIG_IGN);
     ev_io_start(worker->loop, &worker->accept_watcher);
     ev_run(worker->loop, 0);
+    buffer_pool_close(&worker->buffers);
     return 0;
 }
