@@ -24,7 +24,8 @@ struct share {
 struct admission {
     pthread_mutex_t lock; /* robust: a worker may die with it */
     uint64_t limit;
-    uint64_t in_use; /* the sum of all held */
+    uint64_t in_use;  /* the sum of all held */
+    uint64_t waiting; /* the sum of all waiting */
     int workers;
     int last_served;
     struct share share[];
@@ -68,9 +69,10 @@ static void lock(struct admission *admission) {
         return;
     /* Its last owner died halfway: what it held is counted anew, and nobody misses a grant. */
     pthread_mutex_consistent(&admission->lock);
-    admission->in_use = 0;
+    admission->in_use = admission->waiting = 0;
     for (int i = 0; i < admission->workers; i++) {
         admission->in_use += admission->share[i].held;
+        admission->waiting += admission->share[i].waiting;
         if (admission->share[i].granted)
             wake(admission, i);
     }
@@ -82,7 +84,7 @@ static void unlock(struct admission *admission) {
 
 /* A free place, not counted in in_use any more, goes to whom it is due. Returns that worker, -1 if nobody waits. */
 static int grant(struct admission *admission) {
-    for (int i = 1; i <= admission->workers; i++) {
+    for (int i = 1; admission->waiting && i <= admission->workers; i++) {
         int worker = (admission->last_served + i) % admission->workers;
         struct share *share = &admission->share[worker];
         if (!share->waiting)
@@ -93,6 +95,7 @@ static int grant(struct admission *admission) {
         share->granted++;
         IN_ORDER();
         share->waiting--;
+        admission->waiting--;
         admission->in_use++;
         admission->last_served = worker;
         return worker;
@@ -109,6 +112,7 @@ void admission_worker_ended(struct admission *admission, int worker) {
     lock(admission);
     share = &admission->share[worker];
     admission->in_use -= share->held;
+    admission->waiting -= share->waiting;
     share->held = share->granted = share->waiting = 0;
     while (admission->in_use < admission->limit && (served = grant(admission)) >= 0)
         wake(admission, served);
@@ -200,6 +204,7 @@ bool admission_ask(struct admission_queue *queue, struct waiter *waiter) {
         admission->in_use++;
     } else {
         share->waiting++;
+        admission->waiting++;
     }
     unlock(admission);
     if (!admitted)
@@ -213,8 +218,10 @@ void admission_leave(struct admission_queue *queue, struct waiter *waiter) {
 
     remove_from_queue(queue, waiter);
     lock(admission);
-    if (share->waiting) /* else a place is on its way already, and is given back when it comes */
+    if (share->waiting) { /* else a place is on its way already, and is given back when it comes */
         share->waiting--;
+        admission->waiting--;
+    }
     unlock(admission);
 }
 

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* How long an address that refused is left out. */
@@ -34,8 +35,7 @@ struct backends *backends_new(const struct address_list *list) {
     return backends;
 }
 
-/* There is one writer at a time. */
-static void write_list(struct backends *backends, const struct address_list *list) {
+void backends_replace(struct backends *backends, const struct address_list *list) {
     uint32_t version = backends->version + 1;
 
     backends->slot[version % 2] = *list;
@@ -72,7 +72,7 @@ _Noreturn static void resolve(struct refresh *refresh) {
     if (reason)
         log_error("--backend: %s: %s: going on with the old addresses", refresh->text, reason);
     else if (!is_same_list(&list, &refresh->backends->slot[refresh->backends->version % 2]))
-        write_list(refresh->backends, &list);
+        backends_replace(refresh->backends, &list);
     _exit(0);
 }
 
@@ -103,6 +103,13 @@ void backends_refresh(struct backends *backends, const char *text, uint64_t ever
     static struct refresh refresh;
     ev_tstamp every = (ev_tstamp)every_ns / NS_PER_S;
 
+    ev_timer_stop(loop, &refresh.timer);
+    if (ev_is_active(&refresh.child)) {
+        /* It may be writing: it must have ended when this returns. */
+        kill(refresh.child.pid, SIGKILL);
+        waitpid(refresh.child.pid, NULL, 0);
+        ev_child_stop(loop, &refresh.child);
+    }
     if (!every_ns || *text == '/')
         return;
     refresh.backends = backends;

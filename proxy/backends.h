@@ -16,7 +16,16 @@ struct backends; /* in shared memory */
 /* In the master, before the workers are forked. */
 struct backends *backends_new(const struct address_list *list);
 
-/* In the master: from here on text is resolved anew every every_ns, on loop. Once only. 0: never. */
+/*
+ * In the master: other addresses for all workers, those that run among them. Not while the name is being resolved:
+ * after backends_refresh with 0.
+ */
+void backends_replace(struct backends *backends, const struct address_list *list);
+
+/*
+ * In the master: from here on text, which must stay where it is, is resolved anew every every_ns, on loop; 0: no more.
+ * Takes the place of what was asked for before.
+ */
 void backends_refresh(struct backends *backends, const char *text, uint64_t every_ns, struct ev_loop *loop);
 
 /* A worker's own view of them. */

@@ -89,12 +89,34 @@ static void where_all_are_down_all_are_tried(void **state) {
     choose(&choice, &tried, 101, NULL);
 }
 
+/* A reload: those that run hear of it, and what they know to be down stays so. */
+static void other_addresses_are_heard_of_at_once(void **state) {
+    (void)state;
+    struct address_list list;
+    struct backend_choice choice = {0};
+    struct backends *backends;
+
+    list_of(&list, 2);
+    choice.backends = backends = backends_new(&list);
+    choose(&choice, &(uint32_t){0}, 100, "127.0.0.1:1");
+    backend_is_down(&choice, &list.address[1], 100);
+    list_of(&list, 3);
+    backends_replace(backends, &list);
+    choose(&choice, &(uint32_t){0}, 101, "127.0.0.3:1");
+    choose(&choice, &(uint32_t){0}, 101, "127.0.0.1:1");
+    choose(&choice, &(uint32_t){0}, 101, "127.0.0.3:1");
+    list_of(&list, 1);
+    backends_replace(backends, &list);
+    choose(&choice, &(uint32_t){0}, 101, "127.0.0.1:1");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(new_connections_go_round),
         cmocka_unit_test(one_connection_tries_each_once),
         cmocka_unit_test(one_that_is_down_is_left_out_for_a_while),
         cmocka_unit_test(where_all_are_down_all_are_tried),
+        cmocka_unit_test(other_addresses_are_heard_of_at_once),
     };
 
     return cmocka_run_group_tests_name("backends", tests, NULL, NULL);
