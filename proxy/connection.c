@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "connection.h"
 
+#include "clock.h"
 #include "log.h"
 #include "tls_context.h"
 #include "units.h"
@@ -123,7 +124,6 @@ static enum close_reason reason_of(const struct connection *connection, const st
 static void connect_failed(struct connection *connection, int error, enum close_reason reason);
 
 static void backend_connected(struct connection *connection) {
-    connection->connected = ev_now(connection->worker->loop);
     if (connection->worker->settings->client_role) {
         connection->state = BACKEND_HANDSHAKE;
         set_timer(connection, seconds(connection->worker->settings->handshake_timeout_ns));
@@ -185,7 +185,7 @@ static void relay(struct connection *connection, int client_events, int backend_
 static void count_handshake(struct connection *connection, const SSL *ssl) {
     struct worker_counters *counters = connection->worker->counters;
 
-    connection->handshaken = ev_now(connection->worker->loop);
+    connection->handshake_done_ns = monotonic_ns();
     stats_add(SSL_session_reused(ssl) ? &counters->handshakes_resumed : &counters->handshakes_full, 1);
 }
 
@@ -482,7 +482,7 @@ void connection_new(struct worker *worker, int fd, const struct address *client)
     connection->worker = worker;
     connection->client_address = *client;
     address_unmap(&connection->client_address);
-    connection->accepted = ev_now(worker->loop);
+    connection->accepted_ns = monotonic_ns();
     stream_open_plain(&connection->client, fd);
     connection->backend.fd = -1;
     connection->up = (struct pump){.from = &connection->client,

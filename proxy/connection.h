@@ -33,15 +33,15 @@ struct connection {
     struct pump up, down; /* client -> backend, backend -> client */
     ev_io client_watcher, backend_watcher;
     ev_timer timer;
-    ev_tstamp accepted, handshaken, connected; /* when; 0: not yet. handshaken is of the side that speaks TLS */
-    ev_tstamp connect_deadline;                /* of CONNECT, to the address that is tried */
-    ev_tstamp last_progress;                   /* of RELAY: when something last came or went */
-    struct address client_address;             /* as the PROXY header says, where there is one */
-    struct received_header *header;            /* --proxy-proxy, until it is passed on */
-    struct waiter waiter;                      /* of QUEUED */
-    struct address backend_address;            /* the one that is tried, or was reached */
-    uint32_t tried;                            /* the backend's addresses, a bit each */
-    bool has_place;                            /* among --maxconn */
+    uint64_t accepted_ns, handshake_done_ns; /* monotonic; 0: not yet */
+    ev_tstamp connect_deadline;              /* of CONNECT, to the address that is tried */
+    ev_tstamp last_progress;                 /* of RELAY: when something last came or went */
+    struct address client_address;           /* as the PROXY header says, where there is one */
+    struct received_header *header;          /* --proxy-proxy, until it is passed on */
+    struct waiter waiter;                    /* of QUEUED */
+    struct address backend_address;          /* the one that is tried, or was reached */
+    uint32_t tried;                          /* the backend's addresses, a bit each */
+    bool has_place;                          /* among --maxconn */
 };
 
 /* Takes over fd, a client that was just accepted and counted as such. It closes and frees itself. */
