@@ -38,6 +38,12 @@ static void start_queue(struct admission_queue *queue, struct admission *admissi
     admitted_count = left_count = 0;
 }
 
+static void end_queue(struct admission_queue *queue) {
+    ev_loop_destroy(queue->loop);
+    if (queue->admission)
+        close(queue->hang_up_watcher.fd);
+}
+
 static void without_a_limit_all_are_admitted(void **state) {
     (void)state;
     struct admission_queue queue;
@@ -48,6 +54,7 @@ static void without_a_limit_all_are_admitted(void **state) {
     for (int i = 0; i < 100; i++)
         assert_true(admission_ask(&queue, &waiter));
     admission_give_back(&queue);
+    end_queue(&queue);
 }
 
 static void a_place_goes_to_the_first_in_the_queue(void **state) {
@@ -74,6 +81,7 @@ static void a_place_goes_to_the_first_in_the_queue(void **state) {
     ev_run(queue.loop, EVRUN_NOWAIT);
     assert_true(admission_ask(&queue, &held));
     assert_int_equal(left_count, 0);
+    end_queue(&queue);
     close(pair[0]);
     close(pair[1]);
 }
@@ -97,6 +105,8 @@ static void a_place_granted_to_one_who_left_is_not_lost(void **state) {
     ev_run(other.loop, EVRUN_NOWAIT);
     assert_int_equal(admitted_count, 0);
     assert_true(admission_ask(&one, &held));
+    end_queue(&one);
+    end_queue(&other);
     close(pair[0]);
     close(pair[1]);
 }
@@ -150,6 +160,7 @@ static void killed_workers_leave_every_place_behind_and_no_lock_held(void **stat
     for (int i = 0; i < LIMIT; i++)
         assert_true(admission_ask(&queue, &waiter));
     assert_false(admission_ask(&queue, &waiter));
+    end_queue(&queue);
 }
 
 int main(void) {
