@@ -33,16 +33,18 @@ static const char *any_host(void) {
     return "::";
 }
 
-const char *address_parse(struct address *address, const char *text) {
+const char *address_resolve(struct address_list *list, const char *text) {
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
     struct addrinfo *found;
     char host[256];
     const char *port;
     size_t length;
 
-    memset(address, 0, sizeof *address);
-    if (*text == '/')
-        return parse_local(address, text);
+    memset(list, 0, sizeof *list);
+    if (*text == '/') {
+        list->count = 1;
+        return parse_local(&list->address[0], text);
+    }
     if (*text == '[') {
         const char *end = strchr(text, ']');
         if (!end || (end[1] != ':' && end[1] != ','))
@@ -74,10 +76,36 @@ const char *address_parse(struct address *address, const char *text) {
     int error = getaddrinfo(host, port, &hints, &found);
     if (error)
         return gai_strerror(error);
-    memcpy(&address->sockaddr, found->ai_addr, found->ai_addrlen);
-    address->length = found->ai_addrlen;
+    for (const struct addrinfo *one = found; one && list->count < ADDRESS_LIST_MAX; one = one->ai_next) {
+        struct address *address = &list->address[list->count++];
+        memcpy(&address->sockaddr, one->ai_addr, one->ai_addrlen);
+        address->length = one->ai_addrlen;
+    }
     freeaddrinfo(found);
     return NULL;
+}
+
+const char *address_parse(struct address *address, const char *text) {
+    struct address_list list;
+    const char *reason = address_resolve(&list, text);
+
+    *address = list.address[0];
+    return reason;
+}
+
+bool address_is_equal(const struct address *one, const struct address *other) {
+    return one->length == other->length && memcmp(&one->sockaddr, &other->sockaddr, one->length) == 0;
+}
+
+void address_unmap(struct address *address) {
+    const struct sockaddr_in6 mapped = address->sockaddr.ipv6;
+    struct sockaddr_in *ipv4 = &address->sockaddr.ipv4;
+
+    if (mapped.sin6_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&mapped.sin6_addr))
+        return;
+    *ipv4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = mapped.sin6_port};
+    memcpy(&ipv4->sin_addr, mapped.sin6_addr.s6_addr + 12, sizeof ipv4->sin_addr);
+    address->length = sizeof *ipv4;
 }
 
 char *address_format(const struct address *address, char *text) {
@@ -122,6 +150,13 @@ void address_set_nodelay(int fd) {
     int on = 1;
 
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+void address_set_keepalive(int fd, int idle_s) {
+    int on = 1;
+
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
 }
 
 static int new_socket(const struct address *address) {
@@ -174,6 +209,7 @@ static int listen_one(struct address *address, int backlog, bool share) {
         return -1;
     if (!address_is_local(address)) {
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        address_set_nodelay(fd); /* on Linux the accepted sockets inherit it: no system call for each */
         if (share && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0)
             return give_up(fd);
     }

@@ -15,9 +15,16 @@ struct address {
         struct sockaddr_in ipv4;
         struct sockaddr_in6 ipv6;
         struct sockaddr_un local;
-        struct sockaddr_storage storage;
     } sockaddr;
     socklen_t length;
+};
+
+#define ADDRESS_LIST_MAX 16
+
+/* All that a name stands for. */
+struct address_list {
+    int count;
+    struct address address[ADDRESS_LIST_MAX];
 };
 
 /*
@@ -26,14 +33,23 @@ struct address {
  */
 const char *address_parse(struct address *address, const char *text);
 
+/* The same, with every address of the name, the first ADDRESS_LIST_MAX of them. */
+const char *address_resolve(struct address_list *list, const char *text);
+
+bool address_is_equal(const struct address *one, const struct address *other);
+
+/* An IPv4 peer of an IPv6 socket (::ffff:a.b.c.d) becomes what it is; any other address stays as it is. */
+void address_unmap(struct address *address);
+
 /* "127.0.0.1:80", "[::1]:80" or "/path.sock"; text holds ADDRESS_TEXT_MAX bytes. Returns text. */
 char *address_format(const struct address *address, char *text);
 
 /*
  * Fills fds with count non-blocking, close-on-exec sockets that listen on address, one for each worker, so that each
- * has a queue of its own (SO_REUSEPORT); of a UNIX socket there is only one, so all entries are the same descriptor. An
- * address that somebody else uses is EADDRINUSE. Port 0 is replaced in *address by the port that was given. A UNIX
- * socket file that nobody listens on any more is replaced. False with errno set on failure; nothing is left open then.
+ * has a queue of its own (SO_REUSEPORT), and accepted sockets have TCP_NODELAY; of a UNIX socket there is only one, so
+ * all entries are the same descriptor. An address that somebody else uses is EADDRINUSE. Port 0 is replaced in *address
+ * by the port that was given. A UNIX socket file that nobody listens on any more is replaced. False with errno set on
+ * failure; nothing is left open then.
  */
 bool address_listen(struct address *address, int backlog, int *fds, int count);
 
@@ -46,5 +62,11 @@ bool address_is_loopback(const struct address *address);
 
 /* Small writes leave at once (TCP_NODELAY); nothing to do on UNIX sockets. */
 void address_set_nodelay(int fd);
+
+/*
+ * A peer that is silent for so long is probed, RFC 1122, 4.2.3.6. Set on a listening TCP socket, it is so for all that
+ * are accepted from there on.
+ */
+void address_set_keepalive(int fd, int idle_s);
 
 #endif

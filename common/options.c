@@ -53,7 +53,8 @@ void options_print_help(const struct option_table *table, FILE *out) {
         else
             length = snprintf(left, sizeof left, "      --%s", option->name);
         if (option->value_name)
-            length += snprintf(left + length, sizeof left - (size_t)length, " %s", option->value_name);
+            length += snprintf(left + length, sizeof left - (size_t)length, option->value_if_none ? "%s" : " %s",
+                               option->value_name);
         if (length < HELP_COLUMN - 1)
             fprintf(out, "%-*s", HELP_COLUMN, left);
         else
@@ -151,7 +152,8 @@ int options_parse(const struct option_table *table, int argc, char **argv) {
         const struct option_spec *option = &table->options[i];
         if (!option->name)
             continue;
-        longs[count++] = (struct option){option->name, takes_value(option), &which, LONG_OPTION + i};
+        longs[count++] = (struct option){option->name, option->value_if_none ? optional_argument : takes_value(option),
+                                         &which, LONG_OPTION + i};
         if (option->letter) {
             *letter++ = option->letter;
             if (takes_value(option))
@@ -177,6 +179,8 @@ int options_parse(const struct option_table *table, int argc, char **argv) {
         for (int i = 0; !option && i < table->count; i++)
             if (table->options[i].name && table->options[i].letter == found)
                 option = &table->options[i];
+        if (option && option->value_if_none && !optarg)
+            optarg = (char *)(uintptr_t)option->value_if_none;
         reason = option ? set_option(table, option, optarg) : "unknown option";
         if (reason)
             fail(EXIT_USAGE, "--%s: %s: %s", option ? option->name : "?", optarg ? optarg : "", reason);

@@ -31,6 +31,7 @@ struct option_spec {
     const char *const *choices;                            /* OPTION_CHOICE: ended by NULL */
     const char *(*parse)(void *target, const char *value); /* OPTION_PARSE: NULL or why the value is refused */
     uint64_t min, max;                                     /* max 0: no limit */
+    const char *value_if_none; /* the value may be left out, and is this then; given, it is written --NAME=VALUE */
 };
 
 struct option_table {

@@ -47,6 +47,8 @@ static enum stream_result tls_result(struct stream *stream, int returned) {
         stream->wants = EV_WRITE;
         return STREAM_RETRY;
     case SSL_ERROR_ZERO_RETURN:
+        /* With SSL_OP_IGNORE_UNEXPECTED_EOF this is a close_notify or a FIN: the BIO knows if it has met the FIN. */
+        stream->hung_up = BIO_eof(SSL_get_rbio(stream->ssl));
         return STREAM_EOF;
     case SSL_ERROR_SYSCALL:
         /* A FIN without close_notify is STREAM_EOF through SSL_OP_IGNORE_UNEXPECTED_EOF, where that is set. */
@@ -105,19 +107,27 @@ enum stream_result stream_write(struct stream *stream, const char *bytes, size_t
     return STREAM_OK;
 }
 
-enum stream_result stream_end(struct stream *stream) {
-    if (stream->sent_end)
+enum stream_result stream_say_end(struct stream *stream) {
+    int done;
+
+    if (stream->said_end)
         return STREAM_OK;
-    if (stream->ssl) {
+    if (stream->ssl && !stream->hung_up) {
         ERR_clear_error();
         errno = 0;
-        int done = SSL_shutdown(stream->ssl);
-        if (done < 0) {
-            enum stream_result result = tls_result(stream, done);
-            if (result != STREAM_OK)
-                return result;
-        }
+        done = SSL_shutdown(stream->ssl);
+        if (done < 0)
+            return tls_result(stream, done);
     }
+    stream->said_end = true;
+    return STREAM_OK;
+}
+
+enum stream_result stream_end(struct stream *stream) {
+    enum stream_result result = stream_say_end(stream);
+
+    if (result != STREAM_OK || stream->sent_end)
+        return result;
     stream->sent_end = true;
     if (shutdown(stream->fd, SHUT_WR) != 0)
         return system_result(stream, EV_WRITE);

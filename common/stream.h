@@ -17,11 +17,13 @@ enum stream_result {
 };
 
 struct stream {
-    int fd;    /* -1: no stream */
-    SSL *ssl;  /* NULL: in the clear */
-    int wants; /* after STREAM_RETRY: EV_READ or EV_WRITE */
-    bool sent_end;
-    int error;               /* errno of STREAM_ERROR, 0 if it was TLS's */
+    int fd;        /* -1: no stream */
+    SSL *ssl;      /* NULL: in the clear */
+    int wants;     /* after STREAM_RETRY: EV_READ or EV_WRITE */
+    bool said_end; /* close_notify is out, or there is none to send */
+    bool sent_end; /* and the FIN */
+    bool hung_up;  /* after STREAM_EOF on TLS: the peer went without a close_notify, so it is not listening any more */
+    int error;     /* errno of STREAM_ERROR, 0 if it was TLS's */
     unsigned long tls_error; /* OpenSSL's code of STREAM_ERROR, 0 if none */
 };
 
@@ -42,6 +44,12 @@ enum stream_result stream_write(struct stream *stream, const char *bytes, size_t
 
 /* Says that no more will be sent (close_notify, then FIN); reading goes on. Idempotent; STREAM_RETRY as for a write. */
 enum stream_result stream_end(struct stream *stream);
+
+/*
+ * The same for a stream that is to be closed next: close_notify only, as closing sends the FIN. Nothing is done on a
+ * plain stream, nor where the peer has hung up.
+ */
+enum stream_result stream_say_end(struct stream *stream);
 
 /* Bytes that were received and are held in the TLS library, which no poll can see. */
 bool stream_has_pending(const struct stream *stream);

@@ -30,3 +30,12 @@ void buffer_return(struct buffer_pool *pool, struct buffer *buffer) {
     pool->free = buffer;
     pool->free_count++;
 }
+
+void buffer_pool_close(struct buffer_pool *pool) {
+    while (pool->free) {
+        struct buffer *buffer = pool->free;
+        pool->free = buffer->next;
+        free(buffer);
+    }
+    pool->free_count = 0;
+}

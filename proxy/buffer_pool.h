@@ -24,6 +24,9 @@ struct buffer_pool {
 /* An empty buffer; NULL if there is no memory. O(1). */
 struct buffer *buffer_take(struct buffer_pool *pool);
 
+/* Frees what is in the pool. */
+void buffer_pool_close(struct buffer_pool *pool);
+
 /* Gives it back. */
 void buffer_return(struct buffer_pool *pool, struct buffer *buffer);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "connection.h"
 
-#include "address.h"
+#include "clock.h"
 #include "log.h"
-#include "stream.h"
+#include "tls_context.h"
 #include "units.h"
 
 #include <errno.h>
@@ -11,35 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* How many buffers a pump may move before the other connections have their turn. */
-#define ROUNDS_A_TURN 8
-
-enum connection_state { HANDSHAKE, CONNECT, RELAY };
-
-/* One direction. */
-struct pump {
-    struct stream *from, *to;
-    struct buffer *buffer; /* NULL while nothing is held */
-    int read_wants;        /* what from must be ready for before it can be read: EV_READ, rarely EV_WRITE */
-    int write_wants;       /* what to must be ready for; 0: nothing waits to be written */
-    bool from_ended;       /* from will send no more */
-    bool to_told;          /* and to knows it */
-    bool unfinished;       /* there is more to move at once, but the others have their turn first */
-    uint64_t moved;        /* bytes delivered to to */
-    uint64_t *bytes_in, *bytes_out;
-};
-
-struct connection {
-    struct worker *worker;
-    enum connection_state state;
-    struct stream client, backend;
-    struct pump up, down; /* client -> backend, backend -> client */
-    ev_io client_watcher, backend_watcher;
-    ev_timer timer;
-    ev_tstamp connect_deadline; /* of CONNECT */
-    ev_tstamp last_progress;    /* of RELAY: when something last came or went */
-};
-
+/* Whatever way it goes, it ends here, once, with all that is known of it still at hand. */
 static void close_connection(struct connection *connection, enum close_reason reason) {
     struct worker *worker = connection->worker;
 
@@ -47,25 +19,17 @@ static void close_connection(struct connection *connection, enum close_reason re
     ev_io_stop(worker->loop, &connection->client_watcher);
     ev_io_stop(worker->loop, &connection->backend_watcher);
     ev_timer_stop(worker->loop, &connection->timer);
-    if (connection->up.buffer)
-        buffer_return(&worker->buffers, connection->up.buffer);
-    if (connection->down.buffer)
-        buffer_return(&worker->buffers, connection->down.buffer);
+    if (connection->state == QUEUED)
+        admission_leave(&worker->admission, &connection->waiter);
+    pump_close(&connection->up, &worker->buffers);
+    pump_close(&connection->down, &worker->buffers);
     stream_close(&connection->client);
     stream_close(&connection->backend);
+    if (connection->has_place)
+        admission_give_back(&worker->admission);
+    free(connection->header);
     free(connection);
     worker_connection_ended(worker);
-}
-
-/* The events that a pump waits for on a stream, whichever end of it the stream is. */
-static int pump_events(const struct pump *pump, const struct stream *stream) {
-    int events = 0;
-
-    if (stream == pump->from && !pump->from_ended && !pump->write_wants)
-        events |= pump->read_wants;
-    if (stream == pump->to)
-        events |= pump->write_wants;
-    return events;
 }
 
 static void set_watcher(struct ev_loop *loop, ev_io *watcher, int events) {
@@ -81,142 +45,38 @@ static void set_watcher(struct ev_loop *loop, ev_io *watcher, int events) {
 /* The one place where it is decided which events matter. */
 static void watch(struct connection *connection) {
     struct ev_loop *loop = connection->worker->loop;
+    const struct pump *up = &connection->up, *down = &connection->down;
     int client = 0, backend = 0;
 
-    if (connection->state == HANDSHAKE) {
+    switch (connection->state) {
+    case PROXY_HEADER:
+        client = EV_READ;
+        break;
+    case CLIENT_HANDSHAKE:
         client = connection->client.wants;
-    } else if (connection->backend.fd >= 0) { /* else only the clock matters: the connect is tried again */
-        client =
-            pump_events(&connection->up, &connection->client) | pump_events(&connection->down, &connection->client);
-        backend =
-            pump_events(&connection->up, &connection->backend) | pump_events(&connection->down, &connection->backend);
-        if (connection->state == CONNECT)
-            backend = EV_WRITE;
+        break;
+    case QUEUED:
+        break;
+    case BACKEND_HANDSHAKE:
+        backend = up->buffer ? up->write_wants : connection->backend.wants;
+        break;
+    case CONNECT:
+        if (connection->backend.fd < 0) /* only the clock matters: the connect is tried again */
+            break;
+        backend = EV_WRITE;
+        if (!connection->worker->settings->client_role)
+            client = pump_events(up, &connection->client);
+        break;
+    case RELAY:
+        client = pump_events(up, &connection->client) | pump_events(down, &connection->client);
+        backend = pump_events(up, &connection->backend) | pump_events(down, &connection->backend);
     }
     set_watcher(loop, &connection->client_watcher, client);
     set_watcher(loop, &connection->backend_watcher, backend);
-    if (connection->up.unfinished)
+    if (up->unfinished)
         ev_feed_event(loop, &connection->client_watcher, EV_READ);
-    if (connection->down.unfinished)
+    if (down->unfinished)
         ev_feed_event(loop, &connection->backend_watcher, EV_READ);
-}
-
-enum pump_result { PUMP_OK, PUMP_FROM_BROKE, PUMP_TO_BROKE, PUMP_NO_MEMORY };
-
-/* Fills the buffer with what can be had at once: a full TLS record often has company. *more: there may be yet more. */
-static enum pump_result pump_read(struct pump *pump, struct buffer_pool *buffers, bool *more) {
-    enum stream_result result;
-    struct buffer *buffer = pump->buffer;
-    size_t got;
-
-    *more = false;
-    if (!buffer) {
-        buffer = pump->buffer = buffer_take(buffers);
-        if (!buffer)
-            return PUMP_NO_MEMORY;
-    }
-    pump->read_wants = EV_READ;
-    do {
-        result = stream_read(pump->from, buffer->bytes + buffer->end, BUFFER_BYTES - buffer->end, &got);
-        if (result == STREAM_OK) {
-            buffer->end += got;
-            stats_add(pump->bytes_in, got);
-        }
-    } while (result == STREAM_OK && buffer->end < BUFFER_BYTES && stream_has_pending(pump->from));
-    switch (result) {
-    case STREAM_OK:
-        /* Bytes in the TLS library's hands cannot be polled for: they must be fetched. */
-        *more = buffer->end == BUFFER_BYTES || stream_has_pending(pump->from);
-        return PUMP_OK;
-    case STREAM_RETRY:
-        pump->read_wants = pump->from->wants;
-        return PUMP_OK;
-    case STREAM_EOF:
-        pump->from_ended = true;
-        return PUMP_OK;
-    default:
-        return PUMP_FROM_BROKE;
-    }
-}
-
-/* Writes what is held; gives the buffer back when it is empty. */
-static enum pump_result pump_write(struct pump *pump, struct buffer_pool *buffers) {
-    struct buffer *buffer = pump->buffer;
-    size_t put;
-
-    pump->write_wants = 0;
-    while (buffer->begin < buffer->end) {
-        switch (stream_write(pump->to, buffer->bytes + buffer->begin, buffer->end - buffer->begin, &put)) {
-        case STREAM_OK:
-            buffer->begin += put;
-            pump->moved += put;
-            stats_add(pump->bytes_out, put);
-            break;
-        case STREAM_RETRY:
-            pump->write_wants = pump->to->wants;
-            return PUMP_OK;
-        default:
-            return PUMP_TO_BROKE;
-        }
-    }
-    buffer_return(buffers, buffer);
-    pump->buffer = NULL;
-    return PUMP_OK;
-}
-
-/* All that from sent is delivered: to learns that no more will come. */
-static enum pump_result pump_end(struct pump *pump) {
-    pump->write_wants = 0;
-    switch (stream_end(pump->to)) {
-    case STREAM_RETRY:
-        pump->write_wants = pump->to->wants;
-        return PUMP_OK;
-    case STREAM_ERROR:
-        /* It may have closed its own side first: then there is nobody left to tell, and nothing lost. */
-        if (pump->to->error != ENOTCONN && pump->to->error != EPIPE)
-            return PUMP_TO_BROKE;
-        break;
-    default:
-        break;
-    }
-    pump->to_told = true;
-    return PUMP_OK;
-}
-
-/* Moves what can be moved at once. With readable, from is believed to be ready. */
-static enum pump_result pump_run(struct pump *pump, struct buffer_pool *buffers, bool readable) {
-    enum pump_result result = PUMP_OK;
-
-    pump->unfinished = false;
-    for (int round = 0; round < ROUNDS_A_TURN; round++) {
-        if (pump->buffer) /* it waited to be written; meanwhile nothing announces what the TLS library holds */
-            readable = readable || stream_has_pending(pump->from);
-        else if (readable && !pump->from_ended)
-            result = pump_read(pump, buffers, &readable);
-        else
-            return PUMP_OK;
-        if (result == PUMP_OK && pump->buffer)
-            result = pump_write(pump, buffers);
-        if (result != PUMP_OK || pump->write_wants)
-            return result;
-    }
-    pump->unfinished = readable && !pump->from_ended;
-    return PUMP_OK;
-}
-
-static bool pump_must_end(const struct pump *pump) {
-    return pump->from_ended && !pump->buffer && !pump->to_told;
-}
-
-static enum close_reason reason_of(const struct connection *connection, const struct pump *pump,
-                                   enum pump_result result) {
-    const struct stream *broken = result == PUMP_FROM_BROKE ? pump->from : pump->to;
-
-    if (result == PUMP_NO_MEMORY)
-        return CLOSE_no_resources;
-    if (broken == &connection->client)
-        return CLOSE_client_error;
-    return connection->state == CONNECT ? CLOSE_connect_failed : CLOSE_backend_error;
 }
 
 static void set_timer(struct connection *connection, ev_tstamp after) {
@@ -227,9 +87,18 @@ static void set_timer(struct connection *connection, ev_tstamp after) {
     ev_timer_start(connection->worker->loop, &connection->timer);
 }
 
-static void backend_connected(struct connection *connection) {
-    connection->state = RELAY;
-    set_timer(connection, (ev_tstamp)connection->worker->settings->idle_timeout_ns / NS_PER_S);
+static ev_tstamp seconds(uint64_t ns) {
+    return (ev_tstamp)ns / NS_PER_S;
+}
+
+/* How long RELAY may be without a byte; 0: for ever. */
+static ev_tstamp silence_limit(const struct connection *connection) {
+    const struct proxy_settings *settings = connection->worker->settings;
+    uint64_t idle = settings->idle_timeout_ns, half_closed = settings->half_closed_timeout_ns;
+
+    if ((connection->up.to_told || connection->down.to_told) && half_closed && (!idle || half_closed < idle))
+        return seconds(half_closed);
+    return seconds(idle);
 }
 
 /* A backend that is down fails every connection: one line a second tells as much as a thousand. */
@@ -240,12 +109,38 @@ static void log_backend(const struct connection *connection, int error) {
     if (ev_now(connection->worker->loop) - last_logged < 1.)
         return;
     last_logged = ev_now(connection->worker->loop);
-    log_error("backend %s: %s", address_format(&connection->worker->settings->backend, text), strerror(error));
+    log_error("backend %s: %s", address_format(&connection->backend_address, text), strerror(error));
 }
 
-static void connect_failed(struct connection *connection, int error) {
-    log_backend(connection, error);
-    close_connection(connection, error == EMFILE || error == ENFILE ? CLOSE_no_resources : CLOSE_connect_failed);
+static enum close_reason reason_of(const struct connection *connection, const struct pump *pump,
+                                   enum pump_result result) {
+    const struct stream *broken = result == PUMP_FROM_BROKE ? pump->from : pump->to;
+
+    if (result == PUMP_NO_MEMORY)
+        return CLOSE_no_resources;
+    return broken == &connection->client ? CLOSE_client_error : CLOSE_backend_error;
+}
+
+static void connect_failed(struct connection *connection, int error, enum close_reason reason);
+
+static void backend_connected(struct connection *connection) {
+    if (connection->worker->settings->client_role) {
+        connection->state = BACKEND_HANDSHAKE;
+        set_timer(connection, seconds(connection->worker->settings->handshake_timeout_ns));
+    } else {
+        connection->state = RELAY;
+        set_timer(connection, silence_limit(connection));
+    }
+}
+
+/* Lets the other side of a pump know that this one has ended. */
+static enum pump_result pass_end_on(struct connection *connection, struct pump *pump) {
+    const struct pump *other = pump == &connection->up ? &connection->down : &connection->up;
+    enum pump_result result = pump_end(pump, other->to_told);
+
+    if (pump->to_told && !other->to_told)
+        set_timer(connection, silence_limit(connection));
+    return result;
 }
 
 /* Runs the pumps that these events are for, then waits again. The connection may be gone afterwards. */
@@ -254,7 +149,7 @@ static void relay(struct connection *connection, int client_events, int backend_
     struct pump *pumps[] = {&connection->up, &connection->down};
 
     connection->last_progress = ev_now(connection->worker->loop);
-    for (int i = 0; i < 2 && connection->backend.fd >= 0; i++) {
+    for (int i = 0; i < 2; i++) {
         struct pump *pump = pumps[i];
         int from_events = pump->from == &connection->client ? client_events : backend_events;
         int to_events = pump->to == &connection->client ? client_events : backend_events;
@@ -265,15 +160,19 @@ static void relay(struct connection *connection, int client_events, int backend_
             result = pump_run(pump, buffers, readable);
         if (connection->state == CONNECT && connection->up.moved)
             backend_connected(connection);
+        if (connection->state == CONNECT && result == PUMP_TO_BROKE) {
+            connect_failed(connection, connection->backend.error, CLOSE_connect_failed);
+            return;
+        }
+        if (result == PUMP_OK && pump->from->hung_up && !pump->buffer) {
+            close_connection(connection, CLOSE_hung_up);
+            return;
+        }
         /* A socket that is not connected yet cannot be told that no more will come. */
         if (result == PUMP_OK && pump_must_end(pump) && connection->state == RELAY)
-            result = pump_end(pump);
+            result = pass_end_on(connection, pump);
         if (result != PUMP_OK) {
-            enum close_reason reason = reason_of(connection, pump, result);
-            if (reason == CLOSE_connect_failed)
-                connect_failed(connection, connection->backend.error);
-            else
-                close_connection(connection, reason);
+            close_connection(connection, reason_of(connection, pump, result));
             return;
         }
     }
@@ -283,26 +182,171 @@ static void relay(struct connection *connection, int client_events, int backend_
         watch(connection);
 }
 
+static void count_handshake(struct connection *connection, const SSL *ssl) {
+    struct worker_counters *counters = connection->worker->counters;
+
+    connection->handshake_done_ns = monotonic_ns();
+    stats_add(SSL_session_reused(ssl) ? &counters->handshakes_resumed : &counters->handshakes_full, 1);
+}
+
+/*
+ * --client: what the backend is to hear in the clear, then TLS. In CONNECT it is tried before the backend is known to
+ * be connected, as it mostly is.
+ */
+static void shake_hands_with_backend(struct connection *connection) {
+    struct worker *worker = connection->worker;
+    struct stream *backend = &connection->backend;
+    bool failed = false;
+
+    if (connection->up.buffer) {
+        failed = pump_write(&connection->up, &worker->buffers) != PUMP_OK;
+        if (connection->state == CONNECT && connection->up.moved)
+            backend_connected(connection);
+        if (!failed && connection->up.buffer) {
+            watch(connection);
+            return;
+        }
+    }
+    if (!failed && !backend->ssl &&
+        (!stream_open_tls(backend, backend->fd, worker->tls, false) || !tls_context_prepare_client(backend->ssl))) {
+        close_connection(connection, CLOSE_no_resources);
+        return;
+    }
+    switch (failed ? STREAM_ERROR : stream_handshake(backend)) {
+    case STREAM_OK:
+        count_handshake(connection, backend->ssl);
+        connection->state = RELAY;
+        set_timer(connection, silence_limit(connection));
+        relay(connection, EV_READ, EV_READ);
+        return;
+    case STREAM_RETRY:
+        if (connection->state == CONNECT && backend->wants == EV_READ) /* its hello is out */
+            backend_connected(connection);
+        watch(connection);
+        return;
+    default:
+        if (connection->state == CONNECT && (failed || !BIO_number_written(SSL_get_wbio(backend->ssl))))
+            connect_failed(connection, backend->error, CLOSE_connect_failed);
+        else
+            close_connection(connection, CLOSE_handshake_failed);
+    }
+}
+
 /* The backlog of a UNIX socket is full (EAGAIN): there is nothing to poll for but the clock. */
 #define LOCAL_CONNECT_RETRY_S 0.002
 
-/* False: the connection is gone. */
-static bool start_backend(struct connection *connection) {
-    int fd = address_connect(&connection->worker->settings->backend);
+/* A socket is on its way to the address: what there is to say is tried on it at once. */
+static void begin_talking(struct connection *connection) {
+    if (connection->worker->settings->client_role)
+        shake_hands_with_backend(connection);
+    else
+        /* The client's first request often came with its Finished, and a backend on this machine is connected by now.
+         */
+        relay(connection, EV_READ, 0);
+}
 
-    connection->state = CONNECT;
+static void connect_to(struct connection *connection, const struct address *address) {
+    int fd = address_connect(address);
+
     if (fd < 0 && errno == EAGAIN) {
         set_timer(connection, LOCAL_CONNECT_RETRY_S);
-        return true;
+        watch(connection);
+        return;
     }
     if (fd < 0) {
-        connect_failed(connection, errno);
-        return false;
+        connect_failed(connection, errno, CLOSE_connect_failed);
+        return;
     }
     stream_open_plain(&connection->backend, fd);
     ev_io_set(&connection->backend_watcher, fd, EV_NONE);
     set_timer(connection, connection->connect_deadline - ev_now(connection->worker->loop));
+    begin_talking(connection);
+}
+
+/* False: all addresses have been tried. */
+static bool connect_to_next(struct connection *connection) {
+    struct worker *worker = connection->worker;
+    ev_tstamp now = ev_now(worker->loop);
+    const struct address *address = backend_choose(&worker->backends, &connection->tried, now);
+
+    if (!address)
+        return false;
+    connection->backend_address = *address;
+    connection->connect_deadline = now + seconds(worker->settings->connect_timeout_ns);
+    connect_to(connection, &connection->backend_address);
     return true;
+}
+
+/* The address that was tried is of no use now: another one, or the end. Nothing has been sent yet. */
+static void connect_failed(struct connection *connection, int error, enum close_reason reason) {
+    struct worker *worker = connection->worker;
+
+    log_backend(connection, error);
+    if (error == EMFILE || error == ENFILE) {
+        close_connection(connection, CLOSE_no_resources);
+        return;
+    }
+    backend_is_down(&worker->backends, &connection->backend_address, ev_now(worker->loop));
+    set_watcher(worker->loop, &connection->backend_watcher, 0);
+    stream_close(&connection->backend);
+    connection->up.write_wants = 0;
+    if (!connect_to_next(connection))
+        close_connection(connection, reason);
+}
+
+/* What the backend is to hear first waits in the buffer, so that it leaves with what the client says, if it does. */
+static bool prepare_header(struct connection *connection) {
+    enum proxy_header_kind kind = connection->worker->settings->header;
+    struct buffer *buffer;
+
+    if (kind == HEADER_NONE)
+        return true;
+    buffer = connection->up.buffer = buffer_take(&connection->worker->buffers);
+    if (!buffer)
+        return false;
+    if (kind == HEADER_PASSED_ON) {
+        memcpy(buffer->bytes, connection->header->bytes, connection->header->length);
+        buffer->end = connection->header->length;
+        free(connection->header);
+        connection->header = NULL;
+    } else {
+        buffer->end = proxy_header_make(buffer->bytes, kind, &connection->client_address, connection->client.fd,
+                                        connection->client.ssl);
+    }
+    return true;
+}
+
+static void begin_connecting(struct connection *connection) {
+    connection->has_place = true;
+    connection->state = CONNECT;
+    if (!prepare_header(connection))
+        close_connection(connection, CLOSE_no_resources);
+    else if (!connect_to_next(connection))
+        close_connection(connection, CLOSE_connect_failed);
+}
+
+void connection_admitted(void *owner) {
+    begin_connecting(owner);
+}
+
+void connection_left_queue(void *owner) {
+    close_connection(owner, CLOSE_left_queue);
+}
+
+/* All is known of the client that must be known before the backend hears of it. */
+static void ask_for_backend(struct connection *connection) {
+    struct worker *worker = connection->worker;
+
+    connection->waiter.owner = connection;
+    connection->waiter.fd = connection->client.fd;
+    if (admission_ask(&worker->admission, &connection->waiter)) {
+        begin_connecting(connection);
+        return;
+    }
+    stats_add(&worker->counters->queued, 1);
+    connection->state = QUEUED;
+    set_timer(connection, seconds(worker->settings->queue_timeout_ns));
+    watch(connection);
 }
 
 /* The backend's socket is ready: connected, or refused. */
@@ -313,41 +357,70 @@ static void finish_connecting(struct connection *connection) {
     if (getsockopt(connection->backend.fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0)
         error = errno;
     if (error) {
-        connect_failed(connection, error);
+        connect_failed(connection, error, CLOSE_connect_failed);
         return;
     }
     backend_connected(connection);
-    relay(connection, 0, EV_WRITE);
+    if (connection->state == BACKEND_HANDSHAKE)
+        shake_hands_with_backend(connection);
+    else
+        relay(connection, 0, EV_WRITE);
 }
 
-static void handshake(struct connection *connection) {
-    struct worker_counters *counters = connection->worker->counters;
-
+static void shake_hands_with_client(struct connection *connection) {
     switch (stream_handshake(&connection->client)) {
     case STREAM_RETRY:
         watch(connection);
         return;
     case STREAM_OK:
-        break;
+        count_handshake(connection, connection->client.ssl);
+        ask_for_backend(connection);
+        return;
     default:
         close_connection(connection, CLOSE_handshake_failed);
+    }
+}
+
+/* The client's first byte after any PROXY header. */
+static void begin_client(struct connection *connection) {
+    struct worker *worker = connection->worker;
+
+    if (worker->settings->client_role) {
+        ask_for_backend(connection);
         return;
     }
-    stats_add(SSL_session_reused(connection->client.ssl) ? &counters->handshakes_resumed : &counters->handshakes_full,
-              1);
-    connection->connect_deadline =
-        ev_now(connection->worker->loop) + (ev_tstamp)connection->worker->settings->connect_timeout_ns / NS_PER_S;
-    /* The client's first request often came with its Finished, and a backend on this machine is connected by now. */
-    if (start_backend(connection))
-        relay(connection, EV_READ, 0);
+    if (!stream_open_tls(&connection->client, connection->client.fd, worker->tls, true)) {
+        close_connection(connection, CLOSE_no_resources);
+        return;
+    }
+    connection->state = CLIENT_HANDSHAKE;
+    shake_hands_with_client(connection);
+}
+
+static void receive_header(struct connection *connection) {
+    switch (proxy_header_receive(&connection->header, connection->client.fd, &connection->client_address)) {
+    case HEADER_OK:
+        begin_client(connection);
+        return;
+    case HEADER_RETRY:
+        watch(connection);
+        return;
+    case HEADER_BAD:
+        close_connection(connection, CLOSE_bad_proxy_header);
+        return;
+    case HEADER_NO_MEMORY:
+        close_connection(connection, CLOSE_no_resources);
+    }
 }
 
 static void client_ready(struct ev_loop *loop, ev_io *watcher, int events) {
     (void)loop;
     struct connection *connection = watcher->data;
 
-    if (connection->state == HANDSHAKE)
-        handshake(connection);
+    if (connection->state == CLIENT_HANDSHAKE)
+        shake_hands_with_client(connection);
+    else if (connection->state == PROXY_HEADER)
+        receive_header(connection);
     else
         relay(connection, events, 0);
 }
@@ -358,6 +431,8 @@ static void backend_ready(struct ev_loop *loop, ev_io *watcher, int events) {
 
     if (connection->state == CONNECT)
         finish_connecting(connection);
+    else if (connection->state == BACKEND_HANDSHAKE)
+        shake_hands_with_backend(connection);
     else
         relay(connection, 0, events);
 }
@@ -368,45 +443,47 @@ static void time_out(struct ev_loop *loop, ev_timer *timer, int events) {
     ev_tstamp left;
 
     switch (connection->state) {
-    case HANDSHAKE:
+    case PROXY_HEADER:
+    case CLIENT_HANDSHAKE:
+    case BACKEND_HANDSHAKE:
         close_connection(connection, CLOSE_handshake_timeout);
         return;
+    case QUEUED:
+        close_connection(connection, CLOSE_queue_timeout);
+        return;
     case CONNECT:
-        if (ev_now(loop) >= connection->connect_deadline) {
-            log_backend(connection, ETIMEDOUT);
-            close_connection(connection, CLOSE_connect_timeout);
-        } else if (connection->backend.fd >= 0) {
+        if (ev_now(loop) >= connection->connect_deadline)
+            connect_failed(connection, ETIMEDOUT, CLOSE_connect_timeout);
+        else if (connection->backend.fd >= 0)
             set_timer(connection, connection->connect_deadline - ev_now(loop));
-        } else if (start_backend(connection)) {
-            relay(connection, EV_READ, 0);
-        }
+        else
+            connect_to(connection, &connection->backend_address);
         return;
     case RELAY:
-        left = connection->last_progress + (ev_tstamp)connection->worker->settings->idle_timeout_ns / NS_PER_S -
-               ev_now(loop);
-        if (left <= 0)
-            close_connection(connection, CLOSE_idle_timeout);
-        else
+        left = connection->last_progress + silence_limit(connection) - ev_now(loop);
+        if (left > 0)
             set_timer(connection, left);
+        else
+            close_connection(connection, connection->up.to_told || connection->down.to_told ? CLOSE_half_closed_timeout
+                                                                                            : CLOSE_idle_timeout);
     }
 }
 
-void connection_new(struct worker *worker, int fd) {
+void connection_new(struct worker *worker, int fd, const struct address *client) {
     struct connection *connection = calloc(1, sizeof *connection);
 
     worker->connections++;
-    if (!connection || !stream_open_tls(&connection->client, fd, worker->tls, true)) {
-        if (!connection)
-            close(fd);
-        free(connection);
+    if (!connection) {
+        close(fd);
         stats_add(&worker->counters->closed[CLOSE_no_resources], 1);
         worker_connection_ended(worker);
         return;
     }
-    if (!address_is_local(&worker->settings->frontend))
-        address_set_nodelay(fd);
     connection->worker = worker;
-    connection->state = HANDSHAKE;
+    connection->client_address = *client;
+    address_unmap(&connection->client_address);
+    connection->accepted_ns = monotonic_ns();
+    stream_open_plain(&connection->client, fd);
     connection->backend.fd = -1;
     connection->up = (struct pump){.from = &connection->client,
                                    .to = &connection->backend,
@@ -424,7 +501,12 @@ void connection_new(struct worker *worker, int fd) {
     connection->backend_watcher.data = connection;
     ev_init(&connection->timer, time_out);
     connection->timer.data = connection;
-    set_timer(connection, (ev_tstamp)worker->settings->handshake_timeout_ns / NS_PER_S);
-    /* The ClientHello is usually there already. */
-    handshake(connection);
+    set_timer(connection, seconds(worker->settings->handshake_timeout_ns));
+    /* What the client says first is usually there already. */
+    if (worker->settings->header == HEADER_PASSED_ON) {
+        connection->state = PROXY_HEADER;
+        receive_header(connection);
+    } else {
+        begin_client(connection);
+    }
 }

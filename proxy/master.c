@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "master.h"
 
+#include "admission.h"
+#include "backends.h"
 #include "log.h"
 #include "prefork.h"
 #include "session_store.h"
@@ -21,6 +23,8 @@ struct master {
     struct address frontend, stats_address; /* with the ports that were given */
     SSL_CTX *tls;
     struct stats stats;
+    struct admission *admission;
+    struct backends *backends;
     struct prefork pool;
     struct stats_server stats_server;
     int listener[PREFORK_WORKERS_MAX];
@@ -35,6 +39,9 @@ static int run_worker(int index, struct ev_loop *loop, void *context) {
         .settings = master->settings,
         .tls = master->tls,
         .counters = &master->stats.worker[index],
+        .index = index,
+        .admission.admission = master->admission,
+        .backends.backends = master->backends,
     };
 
     /* Each worker holds its own queue only: a socket is gone when the last holder has closed it. */
@@ -68,6 +75,7 @@ static void worker_ended(int index, int wait_status, void *context) {
     struct master *master = context;
 
     stats_close_all(&master->stats, index);
+    admission_worker_ended(master->admission, index);
 }
 
 static void signalled(int signal_number, void *context) {
@@ -117,6 +125,9 @@ static bool open_all(struct master *master) {
         return false;
     if (listen_on(&master->frontend, settings->backlog, master->listener, master->pool.workers, "frontend")) {
         master->has_pidfile = settings->pidfile && write_pidfile(settings->pidfile);
+        if (settings->keepalive_s && !address_is_local(&master->frontend))
+            for (int i = 0; i < master->pool.workers; i++)
+                address_set_keepalive(master->listener[i], (int)settings->keepalive_s);
         if (master->has_pidfile || !settings->pidfile)
             return true;
         close_listeners(master);
@@ -157,9 +168,12 @@ int master_run(const struct proxy_settings *settings) {
     if (!open_all(&master))
         return EXIT_USAGE;
     stats_init(&master.stats, master.pool.workers);
+    master.admission = admission_new(settings->maxconn, master.pool.workers);
+    master.backends = backends_new(&settings->backend_addresses);
     prefork_start(&master.pool, EV_DEFAULT);
     ticket_keys_rotate_every(
         keys, EV_DEFAULT, settings->ticket_rotation_ns ? settings->ticket_rotation_ns : settings->session_lifetime_ns);
+    backends_refresh(master.backends, settings->backend, settings->backend_refresh_ns, EV_DEFAULT);
     if (settings->has_stats) {
         stats_server_start(&master.stats_server, EV_DEFAULT, master.stats_listener, &master.stats);
         announce("stats", &master.stats_address);

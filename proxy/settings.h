@@ -17,9 +17,14 @@ struct file_list {
     int count;
 };
 
+/* What the backend is told of the client before anything else. */
+enum proxy_header_kind { HEADER_NONE, HEADER_IPV4, HEADER_IP, HEADER_PROXY_V1, HEADER_PROXY_V2, HEADER_PASSED_ON };
+
 struct proxy_settings {
     struct address frontend;
-    struct address backend;
+    const char *backend; /* as the operator wrote it */
+    struct address_list backend_addresses;
+    uint64_t backend_refresh_ns; /* how often it is resolved again; 0: never */
     struct address stats;
     bool has_stats;
     uint64_t workers;
@@ -54,9 +59,15 @@ struct proxy_settings {
     uint64_t ticket_rotation_ns; /* 0: as long as a session may be resumed */
     uint64_t session_lifetime_ns;
 
-    uint64_t handshake_timeout_ns; /* from accept to a finished handshake */
-    uint64_t connect_timeout_ns;   /* to the backend */
-    uint64_t idle_timeout_ns;      /* without a byte in either direction */
+    uint64_t handshake_timeout_ns;   /* from accept to a finished handshake */
+    uint64_t connect_timeout_ns;     /* to the backend */
+    uint64_t idle_timeout_ns;        /* without a byte in either direction */
+    uint64_t half_closed_timeout_ns; /* the same where one side has ended its sending; 0: idle_timeout_ns */
+    uint64_t queue_timeout_ns;       /* for a place among maxconn; 0: none */
+    uint64_t keepalive_s;            /* TCP keep-alive probes to a client that is silent for so long; 0: none */
+
+    enum proxy_header_kind header;
+    uint64_t maxconn; /* connections to the backend at once, of all workers; 0: no limit */
 
     const char *pidfile;
     bool quiet;

@@ -19,6 +19,11 @@
     X(client_error, "the client's side broke")                                                                         \
     X(backend_error, "the backend's side broke")                                                                       \
     X(idle_timeout, "nothing came for too long")                                                                       \
+    X(hung_up, "the TLS side hung up without a close_notify")                                                          \
+    X(half_closed_timeout, "one side had ended and nothing came from the other for too long")                          \
+    X(bad_proxy_header, "the client sent no PROXY header, or a broken one")                                            \
+    X(queue_timeout, "no place at the backend came free in time")                                                      \
+    X(left_queue, "the client left while it waited for a place at the backend")                                        \
     X(no_resources, "out of memory or descriptors")                                                                    \
     X(worker_died, "the worker that held it died")
 
@@ -38,6 +43,7 @@ enum close_reason {
     X(bytes_to_client, "application bytes sent to clients")                                                            \
     X(bytes_from_backend, "bytes received from the backend")                                                           \
     X(bytes_to_backend, "bytes sent to the backend")                                                                   \
+    X(queued, "connections that had to wait for a place at the backend")                                               \
     X(accept_pauses, "times accepting paused for want of descriptors")                                                 \
     X(session_hits, "sessions found in the cache")                                                                     \
     X(session_misses, "sessions asked for and not found")                                                              \

@@ -11,8 +11,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* A burst may not keep the connections that are there waiting for long: a handshake costs up to a millisecond. */
-#define ACCEPTS_A_TURN 4
 /* Without a free descriptor the listener stays readable: polling it would spin. */
 #define ACCEPT_PAUSE_S 0.1
 
@@ -25,7 +23,13 @@ static void resume_accepting(struct ev_loop *loop, ev_timer *timer, int events) 
 }
 
 static void pause_accepting(struct worker *worker) {
-    log_error("accept: %s: pausing for %.0f ms", strerror(errno), ACCEPT_PAUSE_S * 1e3);
+    static ev_tstamp
+        last_logged; /* the next pause follows at once, for as long as there is none: a line a second will do */
+
+    if (ev_now(worker->loop) - last_logged >= 1.) {
+        last_logged = ev_now(worker->loop);
+        log_error("accept: %s: pausing for %.0f ms at a time", strerror(errno), ACCEPT_PAUSE_S * 1e3);
+    }
     stats_add(&worker->counters->accept_pauses, 1);
     ev_io_stop(worker->loop, &worker->accept_watcher);
     ev_timer_set(&worker->accept_pause, ACCEPT_PAUSE_S, 0.);
@@ -34,11 +38,12 @@ static void pause_accepting(struct worker *worker) {
 
 /* False: nobody is waiting, or accepting has been paused. */
 static bool accept_one(struct worker *worker) {
-    int fd = accept4(worker->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    struct address client = {.length = sizeof client.sockaddr};
+    int fd = accept4(worker->listener, &client.sockaddr.any, &client.length, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
     if (fd >= 0) {
         stats_add(&worker->counters->connections_accepted, 1);
-        connection_new(worker, fd);
+        connection_new(worker, fd, &client);
         return true;
     }
     switch (errno) {
@@ -55,10 +60,13 @@ static bool accept_one(struct worker *worker) {
     }
 }
 
+/*
+ * One a turn: a handshake costs up to a millisecond, so asking again whether somebody else waits, as the next turn
+ * tells anyway, would be a system call in vain for most.
+ */
 static void accept_ready(struct ev_loop *loop, ev_io *watcher, int events) {
     (void)loop, (void)events;
-    for (int i = 0; i < ACCEPTS_A_TURN && accept_one(watcher->data); i++)
-        ;
+    accept_one(watcher->data);
 }
 
 static void end_if_drained(struct worker *worker) {
@@ -89,6 +97,12 @@ void worker_connection_ended(struct worker *worker) {
 
 int worker_run(struct worker *worker, int listener) {
     worker->listener = listener;
+    worker->admission.worker = worker->index;
+    worker->admission.admitted = connection_admitted;
+    worker->admission.left = connection_left_queue;
+    if (!admission_queue_start(&worker->admission, worker->loop))
+        fail(EXIT_FAILED, "--maxconn: %s", strerror(errno));
+    worker->backends.next = (unsigned)worker->index;
     ev_io_init(&worker->accept_watcher, accept_ready, listener, EV_READ);
     worker->accept_watcher.data = worker;
     ev_init(&worker->accept_pause, resume_accepting);
@@ -99,5 +113,6 @@ int worker_run(struct worker *worker, int listener) {
     signal(SIGINT, SIG_IGN);
     ev_io_start(worker->loop, &worker->accept_watcher);
     ev_run(worker->loop, 0);
+    buffer_pool_close(&worker->buffers);
     return 0;
 }

@@ -2,6 +2,8 @@
 #ifndef PROXY_WORKER_H
 #define PROXY_WORKER_H
 /* One process, one event loop: accepts connections and carries them. */
+#include "admission.h"
+#include "backends.h"
 #include "buffer_pool.h"
 #include "settings.h"
 #include "stats.h"
@@ -12,8 +14,11 @@
 struct worker {
     struct ev_loop *loop;
     const struct proxy_settings *settings;
+    int index;
     SSL_CTX *tls;
     struct worker_counters *counters;
+    struct admission_queue admission; /* set by the caller: admission */
+    struct backend_choice backends;   /* set by the caller: backends */
     struct buffer_pool buffers;
     int connections;
     bool draining;

@@ -5,7 +5,7 @@ import contextlib
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -65,9 +65,9 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(name: str, *arguments: str) -> Iterator[Running]:
-    """The server `name`, from its `listening on` line to the end of the block."""
-    process = subprocess.Popen([program(name), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+def running(name: str, *arguments: str, within: Sequence[str] = ()) -> Iterator[Running]:
+    """The server `name`, from its `listening on` line to the end of the block. `within`: a command that becomes it."""
+    process = subprocess.Popen([*within, program(name), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                stdin=subprocess.DEVNULL, text=True, start_new_session=True)
     server = Running(process)
     try:

@@ -98,6 +98,21 @@ static void loopback_is_told_from_the_rest_of_the_world(void **state) {
     }
 }
 
+static void an_ipv4_peer_of_an_ipv6_socket_is_an_ipv4_peer(void **state) {
+    (void)state;
+    struct address mapped, plain, ipv6;
+    char text[ADDRESS_TEXT_MAX];
+
+    assert_null(address_parse(&mapped, "[::ffff:192.0.2.1]:80"));
+    assert_null(address_parse(&plain, "192.0.2.1:80"));
+    assert_null(address_parse(&ipv6, "[2001:db8::1]:80"));
+    assert_false(address_is_equal(&mapped, &plain));
+    address_unmap(&mapped);
+    assert_true(address_is_equal(&mapped, &plain));
+    address_unmap(&ipv6);
+    assert_string_equal(address_format(&ipv6, text), "[2001:db8::1]:80");
+}
+
 static void a_port_that_somebody_else_has_is_refused_also_to_many_workers(void **state) {
     (void)state;
     struct address first, second;
@@ -237,6 +252,7 @@ int main(void) {
         cmocka_unit_test(a_star_is_every_local_address),
         cmocka_unit_test(what_is_no_address_is_refused_with_a_reason),
         cmocka_unit_test(loopback_is_told_from_the_rest_of_the_world),
+        cmocka_unit_test(an_ipv4_peer_of_an_ipv6_socket_is_an_ipv4_peer),
         cmocka_unit_test(a_port_that_somebody_else_has_is_refused_also_to_many_workers),
         cmocka_unit_test(each_worker_has_a_queue_of_its_own),
         cmocka_unit_test(a_socket_file_that_nobody_listens_on_is_replaced),
