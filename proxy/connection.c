@@ -2,9 +2,11 @@
 #include "connection.h"
 
 #include "address.h"
+#include "clock.h"
 #include "log.h"
 #include "stream.h"
 #include "units.h"
+#include "visit.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -38,11 +40,35 @@ struct connection {
     ev_timer timer;
     ev_tstamp connect_deadline; /* of CONNECT */
     ev_tstamp last_progress;    /* of RELAY: when something last came or went */
+    struct address client_address;
+    uint64_t accepted_ns, handshake_done_ns; /* monotonic; 0: not yet */
 };
+
+/* Before anything is freed: the TLS library still knows what was agreed. */
+static void report_end(const struct connection *connection, enum close_reason reason) {
+    struct visit visit = {
+        .client = &connection->client_address,
+        .ssl = connection->client.ssl,
+        .bytes_from_client = connection->up.moved,
+        .bytes_to_client = connection->down.moved,
+        .accepted_ns = connection->accepted_ns,
+        .handshake_done_ns = connection->handshake_done_ns,
+        .ended_ns = monotonic_ns(),
+        .reason = reason,
+        .failure = HANDSHAKE_NO_FAILURE,
+    };
+
+    if (reason == CLOSE_handshake_timeout)
+        visit.failure = HANDSHAKE_timeout;
+    else if (reason == CLOSE_handshake_failed)
+        visit.failure = handshake_failure_of(connection->client.tls_error, connection->client.error);
+    visit_ended(connection->worker, &visit);
+}
 
 static void close_connection(struct connection *connection, enum close_reason reason) {
     struct worker *worker = connection->worker;
 
+    report_end(connection, reason);
     stats_add(&worker->counters->closed[reason], 1);
     ev_io_stop(worker->loop, &connection->client_watcher);
     ev_io_stop(worker->loop, &connection->backend_watcher);
@@ -333,6 +359,7 @@ static void handshake(struct connection *connection) {
         close_connection(connection, CLOSE_handshake_failed);
         return;
     }
+    connection->handshake_done_ns = monotonic_ns();
     stats_add(SSL_session_reused(connection->client.ssl) ? &counters->handshakes_resumed : &counters->handshakes_full,
               1);
     connection->connect_deadline =
@@ -391,7 +418,7 @@ static void time_out(struct ev_loop *loop, ev_timer *timer, int events) {
     }
 }
 
-void connection_new(struct worker *worker, int fd) {
+void connection_new(struct worker *worker, int fd, const struct address *client) {
     struct connection *connection = calloc(1, sizeof *connection);
 
     worker->connections++;
@@ -407,6 +434,8 @@ void connection_new(struct worker *worker, int fd) {
         address_set_nodelay(fd);
     connection->worker = worker;
     connection->state = HANDSHAKE;
+    connection->client_address = *client;
+    connection->accepted_ns = monotonic_ns();
     connection->backend.fd = -1;
     connection->up = (struct pump){.from = &connection->client,
                                    .to = &connection->backend,

@@ -15,6 +15,6 @@
 #include "worker.h"
 
 /* Takes over fd, a client that was just accepted and counted as such. It closes and frees itself. */
-void connection_new(struct worker *worker, int fd);
+void connection_new(struct worker *worker, int fd, const struct address *client);
 
 #endif

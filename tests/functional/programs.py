@@ -17,6 +17,14 @@ def program(name: str) -> str:
     return str(BUILD / name)
 
 
+def name_of(pid: int) -> str:
+    """What a process calls itself; "" when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
 class Running:
     """A server that said where it listens. `errors` grows while it runs."""
 
@@ -59,9 +67,9 @@ class Running:
         return host.strip("[]"), int(port)
 
     def workers(self) -> list[int]:
-        """Process numbers of the workers: the children of the master."""
+        """Process numbers of the workers: the children of the master, but for the one that shows statistics."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in children.split()]
+        return [int(pid) for pid in children.split() if name_of(int(pid)) != "proxy-stats"]
 
 
 @contextlib.contextmanager
