@@ -3,7 +3,7 @@
 #   make            build everything into build/
 #   make bench      install what is missing, build, run scenarios/quick.toml and print the table
 #   make test       install what is missing, build, run every test
-#   make fuzz       fuzz what the load generator receives: 30 minutes of CPU time, or FUZZ_SECONDS=
+#   make fuzz       fuzz what the programs read of others: 30 minutes of CPU time, or FUZZ_SECONDS=
 #   make lint       formatting, static analysis
 #   make SAN=1 ...  the same with AddressSanitizer and UndefinedBehaviorSanitizer, in build/san/
 #
@@ -58,7 +58,7 @@ $(BUILD)/common.a: $(call library_objects,$(COMMON))
 $(BUILD)/proxy.a: $(call library_objects,$(PROXY))
 $(BUILD)/echo-backend.a: $(call library_objects,$(ECHO))
 $(BUILD)/loadgen.a: $(call library_objects,$(LOADGEN))
-$(BUILD)/%.a:
+%.a:
 	@rm -f $@
 	@$(AR) rcs $@ $^
 
@@ -90,26 +90,32 @@ $(UNIT_PROGRAMS): $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/proxy.a 
 	@echo "link $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 
-# Fuzzing: tests/fuzz/fuzz_NOUN.c is a target of its own, with sanitizers. What the light engine calls of the system is
-# replaced by tests/fuzz/light_wire.c. FUZZ_SECONDS is CPU time for all targets together; corpora, logs and what was found
-# are in build/fuzz, and the next run begins with what the last one learnt.
+# Fuzzing: tests/fuzz/fuzz_NOUN.c is a target of its own, and links the rooms as a unit test does, all with sanitizers. Seeds
+# of a target, where it has any, are the files in tests/fuzz/seeds/fuzz_NOUN/. What the light engine calls of the system is
+# replaced by tests/fuzz/light_wire.c in the targets named after it. FUZZ_SECONDS is CPU time for all targets together;
+# corpora, logs and what was found are in build/fuzz, and the next run begins with what the last one learnt.
 FUZZ_CC ?= clang
 FUZZ_SECONDS ?= $(if $(filter test,$(MAKECMDGOALS)),60,1800)
 FUZZ := build/fuzz
 FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,$(FUZZ)/%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ_SOURCES := $(wildcard loadgen/light/*.c) $(COMMON) loadgen/load_error.c tests/fuzz/light_wire.c
-FUZZ_OBJECTS := $(patsubst %.c,$(FUZZ)/obj/%.o,$(FUZZ_SOURCES))
-FUZZ_CFLAGS := $(COMMON_FLAGS) -O1 -Wall -Wextra -Wno-missing-field-initializers -Icommon -Iloadgen \
+FUZZ_LIGHT := $(filter $(FUZZ)/fuzz_light_%,$(FUZZ_TARGETS)) $(FUZZ)/light_seeds
+FUZZ_ROOMS := $(addprefix $(FUZZ)/,proxy.a loadgen.a common.a)
+FUZZ_CFLAGS := $(COMMON_FLAGS) -O1 -Wall -Wextra -Wno-missing-field-initializers -Icommon -Iproxy -Iloadgen \
                -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all $(OPENSSL_CFLAGS)
-FUZZ_LINK := -fsanitize=address,undefined $(OPENSSL_LINK) \
-             $(foreach name,recv send shutdown close light_random session_age_ms,-Wl,--wrap=$(name))
+FUZZ_LINK := -fsanitize=address,undefined $(OPENSSL_LINK)
+fuzz_objects = $(patsubst %.c,$(FUZZ)/obj/%.o,$(filter-out %/main.c,$(1)))
+$(FUZZ)/common.a: $(call fuzz_objects,$(COMMON))
+$(FUZZ)/proxy.a: $(call fuzz_objects,$(PROXY))
+$(FUZZ)/loadgen.a: $(call fuzz_objects,$(LOADGEN))
 $(FUZZ)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -c -o $@ $<
 $(FUZZ_TARGETS): FUZZ_LINK += -fsanitize=fuzzer
-$(FUZZ_TARGETS) $(FUZZ)/light_seeds: $(FUZZ)/%: $(FUZZ)/obj/tests/fuzz/%.o $(FUZZ_OBJECTS)
+$(FUZZ_LIGHT): FUZZ_LINK += $(foreach name,recv send shutdown close light_random session_age_ms,-Wl,--wrap=$(name))
+$(FUZZ_LIGHT): $(FUZZ)/obj/tests/fuzz/light_wire.o
+$(FUZZ_TARGETS) $(FUZZ)/light_seeds: $(FUZZ)/%: $(FUZZ)/obj/tests/fuzz/%.o $(FUZZ_ROOMS)
 	@echo "link $@"
-	$(Q)$(FUZZ_CC) $(FUZZ_LINK) -o $@ $^ $(LIBS)
+	$(Q)$(FUZZ_CC) $(FUZZ_LINK) -o $@ $(filter %.o,$^) $(FUZZ_ROOMS) $(LIBS)
 
 .PHONY: fuzz fuzz-programs
 fuzz-programs: $(FUZZ_TARGETS) $(FUZZ)/light_seeds
@@ -160,7 +166,7 @@ format:
 	clang-format -i $(C_FILES)
 
 clean:
-	rm -rf build/obj build/fuzz/obj build/san build/unit build/*.a $(PROGRAMS)
+	rm -rf build/obj build/fuzz/obj build/fuzz/*.a build/san build/unit build/*.a $(PROGRAMS)
 
 distclean:
 	rm -rf build
