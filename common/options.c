@@ -82,7 +82,8 @@ static const char *format_value(const struct option_spec *option, char *text) {
     case OPTION_DURATION:
         number = *(const uint64_t *)option->target;
         if (number % NS_PER_S)
-            snprintf(text, OPTION_TEXT_MAX, "%gms", (double)number / NS_PER_MS);
+            snprintf(text, OPTION_TEXT_MAX, "%llu.%06llums", (unsigned long long)(number / NS_PER_MS),
+                     (unsigned long long)(number % NS_PER_MS));
         else
             snprintf(text, OPTION_TEXT_MAX, "%llus", (unsigned long long)(number / NS_PER_S));
         return text;
