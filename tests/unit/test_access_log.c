@@ -34,7 +34,7 @@ static size_t line_of(char *line, enum access_log_format format, const char *nam
     struct visit visit = {.client = &address,
                           .ssl = SSL_new(context),
                           .bytes_from_client = 12,
-                          .bytes_to_client = UINT64_MAX,
+                          .bytes_to_client = INT64_MAX,
                           .accepted_ns = 1000000,
                           .ended_ns = 4000000,
                           .reason = CLOSE_handshake_failed,
@@ -55,7 +55,7 @@ static void text_says_what_there_is_and_a_dash_for_the_rest(void **state) {
 
     line_of(line, ACCESS_LOG_TEXT, "example.org");
     assert_string_equal(line, "time=2026-01-31T12:34:56.789Z client=192.0.2.1:4711 sni=example.org version=- cipher=- "
-                              "resumed=- alpn=- bytes_from_client=12 bytes_to_client=18446744073709551615 "
+                              "resumed=- alpn=- bytes_from_client=12 bytes_to_client=9223372036854775807 "
                               "handshake_us=- duration_us=3000 close=handshake_failed failure=alert_unknown_ca\n");
 }
 
