@@ -86,7 +86,8 @@ static const char *set_up_sessions(SSL_CTX *context, const struct proxy_settings
     if (!store)
         return NULL;
     cache = OPENSSL_zalloc(sizeof *cache);
-    cache_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+    if (cache_index < 0)
+        cache_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
     if (!cache || cache_index < 0 || !SSL_CTX_set_ex_data(context, cache_index, cache))
         return "out of memory";
     cache->store = store;
