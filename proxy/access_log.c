@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -193,16 +194,23 @@ static ssize_t put(const struct access_log *log, const char *bytes, size_t lengt
     return log->is_socket ? send(log->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL) : write(log->fd, bytes, length);
 }
 
+/*
+ * Whole lines in the first length bytes of what is held. The first byte may only end a line that was broken off earlier:
+ * that one is counted as lost already.
+ */
+static uint64_t count_held(const struct access_log *log, size_t length) {
+    return count_lines(log->lines, length) - (length > 0 && log->mends_line);
+}
+
 /* What is held from done on is lost. If a line was broken off, the next begins on a new one. */
 static void lose(struct access_log *log, size_t done) {
-    bool broken = done > 0 && log->lines[done - 1] != '\n';
-
     if (!log->in_trouble)
         log_error("access log: %s: lines are lost", strerror(errno));
     log->in_trouble = true;
-    stats_add(&log->counters->access_log_lost, count_lines(log->lines + done, log->length - done));
+    stats_add(&log->counters->access_log_lost, count_held(log, log->length) - count_held(log, done));
+    log->mends_line = done > 0 ? log->lines[done - 1] != '\n' : log->mends_line;
     log->lines[0] = '\n';
-    log->length = broken ? 1 : 0;
+    log->length = log->mends_line;
 }
 
 void access_log_flush(struct access_log *log) {
@@ -217,17 +225,19 @@ void access_log_flush(struct access_log *log) {
         if (count < 0)
             break;
         done += (size_t)count;
-        log->in_trouble = false;
     }
-    stats_add(&log->counters->access_log_lines, count_lines(log->lines, done));
+    log->in_trouble = log->in_trouble && done < log->length;
+    stats_add(&log->counters->access_log_lines, count_held(log, done));
     if (done < log->length && errno != EAGAIN) {
         lose(log, done);
-        return;
+    } else if (done > 0) {
+        /* A pipe that is full takes the rest later. */
+        memmove(log->lines, log->lines + done, log->length - done);
+        log->length -= done;
+        log->mends_line = false;
     }
-    /* A pipe that is full takes the rest later. */
-    memmove(log->lines, log->lines + done, log->length - done);
-    log->length -= done;
-    if (log->length)
+    /* A line end that is owed waits for the line that it comes before. */
+    if (log->length > log->mends_line)
         ev_timer_again(log->loop, &log->timer);
     else
         ev_timer_stop(log->loop, &log->timer);
@@ -248,6 +258,7 @@ void access_log_start(struct access_log *log, struct ev_loop *loop, int fd, enum
     log->lines = malloc(BUFFER_BYTES);
     if (!log->lines)
         fail(EXIT_FAILED, "access log: out of memory");
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow any more is like a full disk */
     if (fstat(fd, &file) == 0 && !S_ISREG(file.st_mode))
         log->write_limit = PIPE_BUF;
     log->is_socket = fstat(fd, &file) == 0 && S_ISSOCK(file.st_mode);

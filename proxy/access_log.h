@@ -31,6 +31,7 @@ struct access_log {
     size_t length;
     size_t write_limit; /* a pipe keeps apart what several write only up to PIPE_BUF */
     bool is_socket;
+    bool mends_line; /* the first byte held ends a line that was broken off */
     bool in_trouble; /* which was reported */
     ev_timer timer;
     int64_t second; /* whose date is date */
