@@ -195,8 +195,8 @@ static ssize_t put(const struct access_log *log, const char *bytes, size_t lengt
 }
 
 /*
- * Whole lines in the first length bytes of what is held. The first byte may only end a line that was broken off earlier:
- * that one is counted as lost already.
+ * Whole lines in the first length bytes of what is held. The first byte may only end a line that was broken off
+ * earlier: that one is counted as lost already.
  */
 static uint64_t count_held(const struct access_log *log, size_t length) {
     return count_lines(log->lines, length) - (length > 0 && log->mends_line);

@@ -160,20 +160,19 @@ static void set_up_pool(struct master *master) {
 
 static const char *make_next(struct master *master, struct configuration *next) {
     static char refusal[128];
-    struct proxy_settings *settings;
-    const char *reason = master->reread(&settings), *fixed;
+    const char *reason = master->reread(&next->settings), *fixed;
 
     if (reason)
         return reason;
-    fixed = settings_fixed_difference(master->current.settings, settings);
+    fixed = settings_fixed_difference(master->current.settings, next->settings);
     if (fixed) {
         snprintf(refusal, sizeof refusal, "--%s: cannot be changed while the proxy runs", fixed);
         reason = refusal;
     }
     if (!reason)
-        reason = make_configuration(next, settings, master->store);
+        reason = make_configuration(next, next->settings, master->store);
     if (reason)
-        settings_free(settings);
+        settings_free(next->settings);
     return reason;
 }
 

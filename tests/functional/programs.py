@@ -17,6 +17,10 @@ def program(name: str) -> str:
     return str(BUILD / name)
 
 
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def name_of(pid: int) -> str:
     """What a process calls itself; "" when it is gone."""
     try:
@@ -68,8 +72,7 @@ class Running:
 
     def workers(self) -> list[int]:
         """Process numbers of the workers: the children of the master, but for the one that shows statistics."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in children.split() if name_of(int(pid)) != "proxy-stats"]
+        return [pid for pid in children(self.process.pid) if name_of(pid) != "proxy-stats"]
 
 
 @contextlib.contextmanager

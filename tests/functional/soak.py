@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""The proxy at full load for a long time, with clients that hang up in the middle, reloads, and workers that are killed:
-memory stays flat, every connection is counted once, no descriptor and no process is left.
+"""The proxy at full load for a long time, with clients that hang up in the middle, reloads, and workers that are
+killed: memory stays flat, every connection is counted once, no descriptor and no process is left.
 
     soak.py [SECONDS]      (default 600)
 
@@ -25,11 +25,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from programs import Running, is_alive, make_certificate, program, running
+from programs import Running, children, is_alive, make_certificate, program, running
 from proxies import client_context, counters, descriptors, eventually, resident_kib
 
-# What a process may grow by after its warm-up: the allocator's arenas and pools settle within it. In ten minutes a worker
-# has a hundred thousand connections and more, so that a leak of ten bytes in each shows.
+# What a process may grow by after its warm-up: the allocator's arenas and pools settle within it. In ten minutes a
+# worker has a hundred thousand connections and more, so that a leak of ten bytes in each shows.
 GROWTH_SHARE, GROWTH_KIB = 0.05, 1024
 WARM_UP_SHARE = 0.3
 
@@ -158,8 +158,8 @@ def soak_changes(server: Running, seconds: float, pem: Path, certificates: list[
         errors = errors_of(loads)
     counted = settle(server, workers)
     died = counted["closed"]["worker_died"] - died
-    print(f"soak: {counted['reloads']} reloads, {counted['reloads_refused']} refused, {kills} workers killed, which cost "
-          f"{died} connections; {errors} errors", flush=True)
+    print(f"soak: {counted['reloads']} reloads, {counted['reloads_refused']} refused, {kills} workers killed, which "
+          f"cost {died} connections; {errors} errors", flush=True)
     assert errors <= died, "more was lost than what the killed workers held"
     assert counted["reloads"] + counted["reloads_refused"] > 0 and counted["reloads_refused"] == 0
     check_growth("the master", before, resident_kib(master))
@@ -179,13 +179,13 @@ def soak(seconds: float) -> None:
             soak_changes(server, seconds / 2, pem, certificates)
             counted = counters(server)
             lines = counted["access_log_lines"] + counted["access_log_lost"]
-            children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+            left = children(server.process.pid)
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(60) == 0
-            assert not any(is_alive(int(pid)) for pid in children), "processes are left"
+            assert not any(is_alive(pid) for pid in left), "processes are left"
             assert set(server.errors) <= {"proxy: worker 0 killed by signal 9", "proxy: worker 1 killed by signal 9"}
-            print(f"soak: {counted['connections_accepted']} connections, {counted['handshakes_failed']} failed handshakes,"
-                  f" {lines} lines of log: all counted", flush=True)
+            print(f"soak: {counted['connections_accepted']} connections, {counted['handshakes_failed']} failed "
+                  f"handshakes, {lines} lines of log: all counted", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from programs import is_alive, make_certificate, name_of, program, run, running
+from programs import children, is_alive, make_certificate, name_of, program, run, running
 from proxies import backend, connected, echo, eventually
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -153,10 +153,6 @@ def status_field(pid: int, name: str) -> list[str]:
     raise AssertionError(name)
 
 
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 @AS_ROOT
 def test_whoever_reads_from_the_network_has_no_rights_and_a_reload_still_reads_the_key(tmp_path: Path) -> None:
     _, _, both = make_certificate(tmp_path, name="old")
@@ -187,7 +183,8 @@ def test_names_that_do_not_exist_are_refused(ecdsa: str, tmp_path: Path) -> None
     (tmp_path / "file").touch()
     for options, complaint in ((["-u", "no-such-user"], "--user: no-such-user: there is no such user"),
                                (["-g", "no-such-group"], "--group: no-such-group: there is no such group"),
-                               (["-r", str(tmp_path / "none")], f"--chroot: {tmp_path}/none: No such file or directory"),
+                               (["-r", str(tmp_path / "none")],
+                                f"--chroot: {tmp_path}/none: No such file or directory"),
                                (["-r", str(tmp_path / "file")], f"--chroot: {tmp_path}/file: Not a directory")):
         refused = run("proxy", "-b", "127.0.0.1:1", "-f", "127.0.0.1:0", *options, ecdsa)
         assert (refused.returncode, refused.stderr) == (2, f"proxy: {complaint}\n")

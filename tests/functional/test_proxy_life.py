@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from programs import Running, is_alive, make_certificate, program, running
+from programs import Running, children, is_alive, make_certificate, program, running
 from proxies import backend, client_context, connected, counters, echo, eventually, proxy
 
 
@@ -170,7 +170,8 @@ def test_a_reload_that_is_refused_changes_nothing_and_says_why(fault: str, tmp_p
             pem.unlink()
         config.write_text({
             "config": half + "nonsense\n", "value": half + "workers = none\n",
-            "frontend": half.replace("frontend = 127.0.0.1:0", "frontend = 127.0.0.1:1"), "workers": half + "workers = 2\n",
+            "frontend": half.replace("frontend = 127.0.0.1:0", "frontend = 127.0.0.1:1"),
+            "workers": half + "workers = 2\n",
             "access log": half + "access-log = /no/such/folder/log\n", "cipher": half + "ciphers = NOTHING\n",
         }.get(fault, half))
         expected = {
@@ -206,7 +207,8 @@ def test_what_a_reload_changes_is_in_force(tmp_path: Path) -> None:
     def answer(text: bytes):  # type: ignore[no-untyped-def]
         return lambda connection: connection.sendall(text) if connection.recv(1) else None
 
-    with backend(answer(b"one")) as one, backend(answer(b"two")) as two, configured(tmp_path, one) as (server, config, _):
+    with backend(answer(b"one")) as one, backend(answer(b"two")) as two, \
+            configured(tmp_path, one) as (server, config, _):
         with connected(server) as early:
             config.write_text(config.read_text().replace(one, two) + "tls-max = TLSv1.2\n")
             reload(server)
@@ -252,7 +254,8 @@ def test_whoever_has_not_drained_in_time_is_ended_and_counted(tmp_path: Path) ->
 
 
 def test_a_worker_killed_under_load_costs_its_own_connections_only(ecdsa: str) -> None:
-    with running("echo-backend", "http", "-l", "127.0.0.1:0") as origin, proxy(origin.address, ecdsa, "-n", "2") as server:
+    with running("echo-backend", "http", "-l", "127.0.0.1:0") as origin, \
+            proxy(origin.address, ecdsa, "-n", "2") as server:
         with loaded(server, "-c", "50", "-d", "4s", "--requests-per-connection", "2", "--reuse", "every:10",
                     "--resume-with", "id", "--tls-version", "TLSv1.2") as load:
             kills = 5
@@ -285,9 +288,8 @@ def test_statistics_survive_the_end_of_the_process_that_shows_them(ecdsa: str) -
         with connected(server) as tls:
             tls.sendall(b"x")
             assert tls.recv(1) == b"x"
-        shows = set(int(pid) for pid in Path(
-            f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()) - set(server.workers())
-        os.kill(shows.pop(), signal.SIGKILL)
+        shows, = set(children(server.process.pid)) - set(server.workers())
+        os.kill(shows, signal.SIGKILL)
         counted = counters(server)
         assert counted["handshakes_full"] == 1
 
@@ -298,11 +300,10 @@ def test_nothing_is_left_when_the_master_is_killed_while_generations_drain(tmp_p
             tls.sendall(b"x")
             assert tls.recv(1) == b"x"
             reload(server)
-            children = [int(pid) for pid in Path(
-                f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()]
-            assert len(children) == 3  # an old worker, a new one, and who shows the statistics
+            left = children(server.process.pid)
+            assert len(left) == 3  # an old worker, a new one, and who shows the statistics
             server.process.kill()
-            eventually(lambda: not any(is_alive(pid) for pid in children), "all of them end")
+            eventually(lambda: not any(is_alive(pid) for pid in left), "all of them end")
 
 
 def test_counters_never_go_backwards_while_processes_come_and_go(tmp_path: Path) -> None:

@@ -138,7 +138,8 @@ def test_failed_handshakes_are_told_at_a_bounded_rate(ecdsa: str) -> None:
 
 
 def test_both_formats_say_the_same_and_add_up(ecdsa: str) -> None:
-    with running("echo-backend", "http", "-l", "127.0.0.1:0") as origin, proxy(origin.address, ecdsa, "-n", "2") as server:
+    with running("echo-backend", "http", "-l", "127.0.0.1:0") as origin, \
+            proxy(origin.address, ecdsa, "-n", "2") as server:
         load = subprocess.Popen([program("loadgen"), "-c", "30", "-n", "3000", "--warmup", "0",
                                  "--requests-per-connection", "2", f"https://{server.address}/"],
                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
