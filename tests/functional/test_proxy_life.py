@@ -279,6 +279,8 @@ def test_a_worker_killed_under_load_costs_its_own_connections_only(ecdsa: str) -
         for expected in (False, True):
             with connected(server, context, session) as tls:
                 assert tls.session_reused == expected
+                tls.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert tls.recv(100)  # by now the session is in the cache
                 session = tls.session
         assert len(server.workers()) == 2
 
