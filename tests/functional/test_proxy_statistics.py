@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import signal
 import socket
 import ssl
 import struct
@@ -185,7 +186,8 @@ def test_the_busiest_clients_are_shown_in_order_whoever_served_them(ecdsa: str) 
         for _ in range(4):
             for last in range(2, 8):
                 visit_from(server, f"127.0.0.{last}", last * 1000)
-        os.kill(server.workers()[0], 9)  # what it counted stays
+        eventually(lambda: counters(server)["closed"]["done"] == 24, "all visits have ended")
+        os.kill(server.workers()[0], signal.SIGKILL)  # what it counted stays
         expected = [{"address": f"127.0.0.{last}", "bytes": last * 8000, "connections": 4} for last in (7, 6, 5)]
         eventually(lambda: counters(server)["top_clients"] == expected, "the three busiest")
         assert counters(server)["top_clients_error_bytes"] == 0
