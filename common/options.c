@@ -53,7 +53,8 @@ void options_print_help(const struct option_table *table, FILE *out) {
         else
             length = snprintf(left, sizeof left, "      --%s", option->name);
         if (option->value_name)
-            length += snprintf(left + length, sizeof left - (size_t)length, " %s", option->value_name);
+            length += snprintf(left + length, sizeof left - (size_t)length, option->value_if_none ? "%s" : " %s",
+                               option->value_name);
         if (length < HELP_COLUMN - 1)
             fprintf(out, "%-*s", HELP_COLUMN, left);
         else
@@ -122,7 +123,7 @@ void options_print_config(const struct option_table *table, FILE *out) {
         value = format_value(option, text);
         fprintf(out, "%s%s = ", value && *value ? "" : "# ", option->name);
         if (!value || !*value)
-            fprintf(out, "%s", option->value_name ? option->value_name : "yes");
+            fprintf(out, "%s", option->value_if_none ? option->value_if_none : option->value_name);
         else if (option->kind == OPTION_STRING || option->kind == OPTION_PARSE)
             print_quoted(value, out);
         else
@@ -230,6 +231,7 @@ static const char *set_flag(bool *target, const char *value) {
 
 const char *options_set(const struct option_table *table, const char *name, const char *value) {
     const struct option_spec *option = find_option(table, name);
+    bool flag;
 
     if (!option)
         return "unknown option (see --help)";
@@ -237,6 +239,8 @@ const char *options_set(const struct option_table *table, const char *name, cons
         return "can be given on the command line only";
     if (option->kind == OPTION_FLAG)
         return set_flag(option->target, value);
+    if (option->value_if_none && !set_flag(&flag, value))
+        return flag ? set_option(table, option, option->value_if_none) : NULL;
     return set_option(table, option, value);
 }
 
@@ -253,7 +257,9 @@ static void make_getopt_table(const struct option_table *table, struct getopt_ta
     *letter++ = ':'; /* getopt tells a missing value from an unknown option */
     for (int i = 0; i < table->count; i++) {
         const struct option_spec *option = &table->options[i];
-        int argument = !takes_value(option) ? no_argument : option->implied ? optional_argument : required_argument;
+        int argument = !takes_value(option)    ? no_argument
+                       : option->value_if_none ? optional_argument
+                                               : required_argument;
 
         if (!option->name)
             continue;
@@ -299,7 +305,7 @@ const char *options_read(const struct option_table *table, int argc, char **argv
         for (int i = 0; !option && i < table->count; i++)
             if (table->options[i].name && table->options[i].letter == found)
                 option = &table->options[i];
-        reason = option ? set_option(table, option, optarg ? optarg : option->implied) : "unknown option";
+        reason = option ? set_option(table, option, optarg ? optarg : option->value_if_none) : "unknown option";
         if (reason) {
             snprintf(refusal, sizeof refusal, "--%s: %s: %s", option ? option->name : "?", optarg ? optarg : "",
                      reason);

@@ -31,9 +31,9 @@ struct option_spec {
     const char *const *choices;                            /* OPTION_CHOICE: ended by NULL */
     const char *(*parse)(void *target, const char *value); /* OPTION_PARSE: NULL or why the value is refused */
     uint64_t min, max;                                     /* max 0: no limit */
-    const char *implied;                                   /* the value of --name alone; another is --name=VALUE */
-    const char *alias;                                     /* what older configuration files call it */
-    bool command_line_only;                                /* refused in a configuration file */
+    const char *value_if_none; /* the value may be left out, and is this then; given, it is written --NAME=VALUE */
+    const char *alias;         /* what older configuration files call it */
+    bool command_line_only;    /* refused in a configuration file */
     /* OPTION_PARSE: the value as text (OPTION_TEXT_MAX bytes), for options_print_config; NULL: nothing is set. */
     const char *(*format)(const void *target, char *text);
 };
@@ -59,8 +59,9 @@ int options_parse(const struct option_table *table, int argc, char **argv);
 const char *options_read(const struct option_table *table, int argc, char **argv, int *first);
 
 /*
- * Sets one option by its long name or alias, as a configuration file does: a flag is yes, no, on, off, true or false.
- * The value must stay where it is. NULL, or why it is refused, without the name.
+ * Sets one option by its long name or alias, as a configuration file does: a flag is yes, no, on, off, true or false,
+ * and so may be an option whose value may be left out. The value must stay where it is. NULL, or why it is refused,
+ * without the name.
  */
 const char *options_set(const struct option_table *table, const char *name, const char *value);
 

@@ -20,7 +20,7 @@ static struct {
     bool quiet;
     const char *name;
     uint64_t count, time_ns;
-    int choice;
+    int choice, shade;
     int parsed;
 } got;
 
@@ -44,6 +44,8 @@ static const struct option_spec specs[] = {
     {"time", 't', OPTION_DURATION, "TIME", "how long", &got.time_ns},
     {"colour", 0, OPTION_CHOICE, "red|green", "which", &got.choice, .choices = choices},
     {"sum", 0, OPTION_PARSE, "N", "adds up", &got.parsed, .parse = parse_sum, .format = format_sum},
+    {"shade", 0, OPTION_CHOICE, "[=red|green]", "which, or just one", &got.shade, .choices = choices,
+     .value_if_none = "green"},
     {"config", 0, OPTION_STRING, "FILE", "a file", &got.name, .command_line_only = true},
     {"help", 'h', OPTION_HELP, NULL, "this", NULL},
 };
@@ -80,6 +82,12 @@ static void values_arrive_as_they_are_meant(void **state) {
     assert_null(parse("old-name = y\nquiet=on\nquiet=off"));
     assert_string_equal(got.name, "y");
     assert_false(got.quiet);
+    assert_null(parse("shade = yes"));
+    assert_int_equal(got.shade, 1);
+    assert_null(parse("shade = no"));
+    assert_int_equal(got.shade, 0);
+    assert_null(parse("shade = green"));
+    assert_int_equal(got.shade, 1);
     assert_null(parse(""));
 }
 
