@@ -63,6 +63,22 @@ void options_print_help(const struct option_table *table, FILE *out) {
     }
 }
 
+static const char *limit_reason(const struct option_spec *option, uint64_t value) {
+    static char reason[96];
+    uint64_t unit = option->kind == OPTION_DURATION ? NS_PER_MS : 1;
+    const char *unit_name = option->kind == OPTION_DURATION ? " ms" : "";
+
+    if (value < option->min) {
+        snprintf(reason, sizeof reason, "must be at least %llu%s", (unsigned long long)(option->min / unit), unit_name);
+        return reason;
+    }
+    if (option->max && value > option->max) {
+        snprintf(reason, sizeof reason, "must be at most %llu%s", (unsigned long long)(option->max / unit), unit_name);
+        return reason;
+    }
+    return NULL;
+}
+
 /* The value that is set, as options_set takes it; NULL: none. */
 static const char *format_value(const struct option_spec *option, char *text) {
     uint64_t number;
@@ -78,11 +94,13 @@ static const char *format_value(const struct option_spec *option, char *text) {
         return option->format ? option->format(option->target, text) : NULL;
     case OPTION_UINT:
     case OPTION_SIZE:
-        snprintf(text, OPTION_TEXT_MAX, "%llu", (unsigned long long)*(const uint64_t *)option->target);
-        return text;
     case OPTION_DURATION:
         number = *(const uint64_t *)option->target;
-        if (number % NS_PER_S)
+        if (limit_reason(option, number))
+            return NULL; /* it is not what anybody can ask for */
+        if (option->kind != OPTION_DURATION)
+            snprintf(text, OPTION_TEXT_MAX, "%llu", (unsigned long long)number);
+        else if (number % NS_PER_S)
             snprintf(text, OPTION_TEXT_MAX, "%llu.%06llums", (unsigned long long)(number / NS_PER_MS),
                      (unsigned long long)(number % NS_PER_MS));
         else
@@ -130,22 +148,6 @@ void options_print_config(const struct option_table *table, FILE *out) {
             fprintf(out, "%s", value);
         putc('\n', out);
     }
-}
-
-static const char *limit_reason(const struct option_spec *option, uint64_t value) {
-    static char reason[96];
-    uint64_t unit = option->kind == OPTION_DURATION ? NS_PER_MS : 1;
-    const char *unit_name = option->kind == OPTION_DURATION ? " ms" : "";
-
-    if (value < option->min) {
-        snprintf(reason, sizeof reason, "must be at least %llu%s", (unsigned long long)(option->min / unit), unit_name);
-        return reason;
-    }
-    if (option->max && value > option->max) {
-        snprintf(reason, sizeof reason, "must be at most %llu%s", (unsigned long long)(option->max / unit), unit_name);
-        return reason;
-    }
-    return NULL;
 }
 
 static const char *set_number(const struct option_spec *option, const char *value) {

@@ -19,7 +19,7 @@
 static struct {
     bool quiet;
     const char *name;
-    uint64_t count, time_ns;
+    uint64_t count, time_ns, least;
     int choice, shade;
     int parsed;
 } got;
@@ -46,6 +46,7 @@ static const struct option_spec specs[] = {
     {"sum", 0, OPTION_PARSE, "N", "adds up", &got.parsed, .parse = parse_sum, .format = format_sum},
     {"shade", 0, OPTION_CHOICE, "[=red|green]", "which, or just one", &got.shade, .choices = choices,
      .value_if_none = "green"},
+    {"least", 0, OPTION_UINT, "N", "at least five", &got.least, .min = 5},
     {"config", 0, OPTION_STRING, "FILE", "a file", &got.name, .command_line_only = true},
     {"help", 'h', OPTION_HELP, NULL, "this", NULL},
 };
@@ -141,6 +142,7 @@ static void what_is_printed_is_read_back(void **state) {
     assert_int_equal(got.choice, 1);
     assert_int_equal(got.parsed, 9);
     assert_true(got.quiet);
+    assert_non_null(strstr(printed, "# least = N\n")); /* a target that no value can give is not set */
     free(printed);
 }
 
