@@ -82,6 +82,7 @@ static const char *limit_reason(const struct option_spec *option, uint64_t value
 /* The value that is set, as options_set takes it; NULL: none. */
 static const char *format_value(const struct option_spec *option, char *text) {
     uint64_t number;
+    int choice;
 
     switch (option->kind) {
     case OPTION_FLAG:
@@ -89,7 +90,8 @@ static const char *format_value(const struct option_spec *option, char *text) {
     case OPTION_STRING:
         return *(const char *const *)option->target;
     case OPTION_CHOICE:
-        return option->choices[*(const int *)option->target];
+        choice = *(const int *)option->target;
+        return choice < 0 ? NULL : option->choices[choice];
     case OPTION_PARSE:
         return option->format ? option->format(option->target, text) : NULL;
     case OPTION_UINT:

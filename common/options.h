@@ -15,7 +15,7 @@ enum option_kind {
     OPTION_UINT,     /* uint64_t *, between min and max */
     OPTION_DURATION, /* uint64_t *, ns, between min and max */
     OPTION_SIZE,     /* uint64_t *, bytes, between min and max */
-    OPTION_CHOICE,   /* int *: index into choices */
+    OPTION_CHOICE,   /* int *: index into choices; below 0 before one is made */
     OPTION_PARSE,    /* whatever parse() makes of it */
     OPTION_HELP,     /* print the table and exit 0 */
     OPTION_VERSION,  /* print the version and exit 0 */

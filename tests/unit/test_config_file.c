@@ -131,6 +131,7 @@ static void what_is_printed_is_read_back(void **state) {
     FILE *out;
 
     assert_null(parse("name = \"a \\\\ \\\" b\"\ncount = 3\ntime = 1.5ms\ncolour = green\nquiet = yes\nsum = 9"));
+    got.shade = -1;
     out = open_memstream(&printed, &length);
     options_print_config(&table, out);
     fclose(out);
@@ -142,6 +143,7 @@ static void what_is_printed_is_read_back(void **state) {
     assert_int_equal(got.choice, 1);
     assert_int_equal(got.parsed, 9);
     assert_true(got.quiet);
+    assert_non_null(strstr(printed, "# shade = green\n"));
     assert_non_null(strstr(printed, "# least = N\n")); /* a target that no value can give is not set */
     free(printed);
 }
