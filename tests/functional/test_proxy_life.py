@@ -267,8 +267,10 @@ def test_a_worker_killed_under_load_costs_its_own_connections_only(ecdsa: str) -
             result = load.wait()
         eventually(lambda: counters(server)["connections_open"] == 0, "all connections have ended")
         counted = counters(server)
-        # What it held is lost; what waited in its queue is not, nor anything of the other's.
-        assert sum(result["totals"]["errors"].values()) <= counted["closed"]["worker_died"] <= kills * 50
+        # What it held is lost, and the one that it may just have accepted but not counted; what waited in its queue is
+        # not, nor anything of the other's.
+        died = counted["closed"]["worker_died"]
+        assert sum(result["totals"]["errors"].values()) <= died + kills and died <= kills * 50
         assert add_up(counted)
         assert result["transactions"] > 1000
         assert counted["session_hits"] > 0
