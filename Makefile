@@ -4,6 +4,7 @@
 #   make bench      install what is missing, build, run scenarios/quick.toml and print the table
 #   make test       install what is missing, build, run every test
 #   make fuzz       fuzz what the programs read of others: 30 minutes of CPU time, or FUZZ_SECONDS=
+#   make soak       the proxy at full load with all that can befall it: ten minutes, or SOAK_SECONDS=
 #   make testssl    scan the proxy with testssl.sh
 #   make lint       formatting, static analysis
 #   make SAN=1 ...  the same with AddressSanitizer and UndefinedBehaviorSanitizer, in build/san/
@@ -158,6 +159,13 @@ PYTEST_FLAGS ?= -q
 functional: all
 	TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" PYTHONPYCACHEPREFIX="$(CURDIR)/build/pycache" \
 	$(PYTHON) -m pytest $(PYTEST_FLAGS) -o cache_dir="$(CURDIR)/build/pytest_cache" --timeout 300 tests/functional
+
+SOAK_SECONDS ?= 600
+.PHONY: soak
+soak: deps-test
+	@$(MAKE) --no-print-directory -s -j2 all
+	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" PYTHONPYCACHEPREFIX="$(CURDIR)/build/pycache" \
+	$(PYTHON) tests/functional/soak.py $(SOAK_SECONDS)
 
 C_FILES = $(shell git ls-files '*.c' '*.h')
 SHELL_FILES := scripts/install-deps .ci/run tests/fuzz/run

@@ -5,6 +5,7 @@
  * What a program tells its operator, one line a message, on standard error (or syslog): "PROGRAM: message".
  */
 #include <stdbool.h>
+#include <stdint.h>
 
 enum exit_status {
     EXIT_MEASURED = 0,
@@ -18,6 +19,21 @@ void log_open(const char *program);
 
 /* Only errors and refusals are written from here on. */
 void log_quiet(bool quiet);
+
+/* From here on lines go to syslog instead. The facility is an index into log_facilities. */
+void log_to_syslog(int facility);
+
+/* "daemon", "user", "local0"... ended by NULL. */
+extern const char *const log_facilities[];
+
+/* At most one line a second of a kind: whoever may cause any number of them does not fill the disk. */
+struct log_limit {
+    uint64_t second;
+    uint64_t kept_back; /* lines since the last one that was written */
+};
+
+/* True: the line may be written, and *kept_back tells how many before it were not. now_s only grows. */
+bool log_allowed(struct log_limit *limit, uint64_t now_s, uint64_t *kept_back);
 
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));

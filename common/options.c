@@ -21,9 +21,9 @@ static bool takes_value(const struct option_spec *option) {
     return option->kind != OPTION_FLAG && option->kind != OPTION_HELP && option->kind != OPTION_VERSION;
 }
 
-/* Wraps text at HELP_WIDTH; the first line starts at the cursor, the others at HELP_COLUMN. */
-static void print_wrapped(const char *text, FILE *out) {
-    int room = HELP_WIDTH - HELP_COLUMN;
+/* Wraps text at HELP_WIDTH; the first line starts at the cursor, the others with so many columns of indent. */
+static void print_wrapped(const char *text, const char *indent, int columns, FILE *out) {
+    int room = HELP_WIDTH - columns;
 
     while ((int)strlen(text) > room) {
         int cut = room;
@@ -31,7 +31,7 @@ static void print_wrapped(const char *text, FILE *out) {
             cut--;
         if (cut == 0)
             break;
-        fprintf(out, "%.*s\n%*s", cut, text, HELP_COLUMN, "");
+        fprintf(out, "%.*s\n%-*s", cut, text, columns, indent);
         text += cut + 1;
     }
     fprintf(out, "%s\n", text);
@@ -59,7 +59,7 @@ void options_print_help(const struct option_table *table, FILE *out) {
             fprintf(out, "%-*s", HELP_COLUMN, left);
         else
             fprintf(out, "%s\n%*s", left, HELP_COLUMN, "");
-        print_wrapped(option->help, out);
+        print_wrapped(option->help, "", HELP_COLUMN, out);
     }
 }
 
@@ -77,6 +77,79 @@ static const char *limit_reason(const struct option_spec *option, uint64_t value
         return reason;
     }
     return NULL;
+}
+
+/* The value that is set, as options_set takes it; NULL: none. */
+static const char *format_value(const struct option_spec *option, char *text) {
+    uint64_t number;
+    int choice;
+
+    switch (option->kind) {
+    case OPTION_FLAG:
+        return *(const bool *)option->target ? "yes" : "no";
+    case OPTION_STRING:
+        return *(const char *const *)option->target;
+    case OPTION_CHOICE:
+        choice = *(const int *)option->target;
+        return choice < 0 ? NULL : option->choices[choice];
+    case OPTION_PARSE:
+        return option->format ? option->format(option->target, text) : NULL;
+    case OPTION_UINT:
+    case OPTION_SIZE:
+    case OPTION_DURATION:
+        number = *(const uint64_t *)option->target;
+        if (limit_reason(option, number))
+            return NULL; /* it is not what anybody can ask for */
+        if (option->kind != OPTION_DURATION)
+            snprintf(text, OPTION_TEXT_MAX, "%llu", (unsigned long long)number);
+        else if (number % NS_PER_S)
+            snprintf(text, OPTION_TEXT_MAX, "%llu.%06llums", (unsigned long long)(number / NS_PER_MS),
+                     (unsigned long long)(number % NS_PER_MS));
+        else
+            snprintf(text, OPTION_TEXT_MAX, "%llus", (unsigned long long)(number / NS_PER_S));
+        return text;
+    default:
+        return NULL;
+    }
+}
+
+/* In quotes, for a configuration file. */
+static void print_quoted(const char *text, FILE *out) {
+    putc('"', out);
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\')
+            putc('\\', out);
+        putc(*text, out);
+    }
+    putc('"', out);
+}
+
+void options_print_config(const struct option_table *table, FILE *out) {
+    char text[OPTION_TEXT_MAX];
+
+    for (int i = 0; i < table->count; i++) {
+        const struct option_spec *option = &table->options[i];
+        const char *value;
+
+        if (!option->name) {
+            fprintf(out, "%s# ---- ", i ? "\n" : "");
+            print_wrapped(option->help, "#", 2, out);
+            continue;
+        }
+        if (option->command_line_only || option->kind == OPTION_HELP || option->kind == OPTION_VERSION)
+            continue;
+        fprintf(out, "\n# ");
+        print_wrapped(option->help, "#", 2, out);
+        value = format_value(option, text);
+        fprintf(out, "%s%s = ", value && *value ? "" : "# ", option->name);
+        if (!value || !*value)
+            fprintf(out, "%s", option->value_if_none ? option->value_if_none : option->value_name);
+        else if (option->kind == OPTION_STRING || option->kind == OPTION_PARSE)
+            print_quoted(value, out);
+        else
+            fprintf(out, "%s", value);
+        putc('\n', out);
+    }
 }
 
 static const char *set_number(const struct option_spec *option, const char *value) {
@@ -139,51 +212,119 @@ static const char *set_option(const struct option_table *table, const struct opt
     return "of no known kind";
 }
 
-int options_parse(const struct option_table *table, int argc, char **argv) {
-    /* Not allocated: a refusal ends the program from the middle of this. */
-    struct option longs[OPTIONS_MAX + 1] = {{0}};
-    char letters[2 * OPTIONS_MAX + 2], *letter = letters;
-    int found, count = 0, which = 0;
+static const struct option_spec *find_option(const struct option_table *table, const char *name) {
+    for (int i = 0; i < table->count; i++) {
+        const struct option_spec *option = &table->options[i];
+        if (option->name && (strcmp(option->name, name) == 0 || (option->alias && strcmp(option->alias, name) == 0)))
+            return option;
+    }
+    return NULL;
+}
 
-    if (table->count > OPTIONS_MAX)
-        fail(EXIT_FAILED, "more than %d options", OPTIONS_MAX);
+static const char *set_flag(bool *target, const char *value) {
+    static const char *const yes[] = {"yes", "on", "true"}, *const no[] = {"no", "off", "false"};
+
+    for (size_t i = 0; i < sizeof yes / sizeof *yes; i++) {
+        if (strcmp(value, yes[i]) == 0 || strcmp(value, no[i]) == 0) {
+            *target = strcmp(value, yes[i]) == 0;
+            return NULL;
+        }
+    }
+    return "must be yes or no";
+}
+
+const char *options_set(const struct option_table *table, const char *name, const char *value) {
+    const struct option_spec *option = find_option(table, name);
+    bool flag;
+
+    if (!option)
+        return "unknown option (see --help)";
+    if (option->command_line_only || option->kind == OPTION_HELP || option->kind == OPTION_VERSION)
+        return "can be given on the command line only";
+    if (option->kind == OPTION_FLAG)
+        return set_flag(option->target, value);
+    if (option->value_if_none && !set_flag(&flag, value))
+        return flag ? set_option(table, option, option->value_if_none) : NULL;
+    return set_option(table, option, value);
+}
+
+/* Room for what getopt needs: long options, and for each letter up to two colons. */
+struct getopt_table {
+    struct option longs[OPTIONS_MAX + 1];
+    char letters[3 * OPTIONS_MAX + 2];
+};
+
+static void make_getopt_table(const struct option_table *table, struct getopt_table *made, int *which) {
+    char *letter = made->letters;
+    int count = 0;
+
     *letter++ = ':'; /* getopt tells a missing value from an unknown option */
     for (int i = 0; i < table->count; i++) {
         const struct option_spec *option = &table->options[i];
+        int argument = !takes_value(option)    ? no_argument
+                       : option->value_if_none ? optional_argument
+                                               : required_argument;
+
         if (!option->name)
             continue;
-        longs[count++] = (struct option){option->name, option->value_if_none ? optional_argument : takes_value(option),
-                                         &which, LONG_OPTION + i};
-        if (option->letter) {
-            *letter++ = option->letter;
-            if (takes_value(option))
-                *letter++ = ':';
-        }
+        made->longs[count++] = (struct option){option->name, argument, which, LONG_OPTION + i};
+        if (!option->letter)
+            continue;
+        *letter++ = option->letter;
+        for (int colons = 0; colons < argument; colons++) /* as it happens: required is 1, optional 2 */
+            *letter++ = ':';
     }
     *letter = '\0';
+}
+
+const char *options_read(const struct option_table *table, int argc, char **argv, int *first) {
+    static char refusal[512];
+    /* Not allocated: a refusal ends most programs from the middle of this. */
+    struct getopt_table known = {0};
+    int found, which = 0;
+
+    if (table->count > OPTIONS_MAX)
+        return "too many options in the table";
+    make_getopt_table(table, &known, &which);
     opterr = 0;
-    optind = 1;
-    while ((found = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
+    optind = 0; /* glibc: begin anew, whatever an earlier refusal left unread */
+    while ((found = getopt_long(argc, argv, known.letters, known.longs, NULL)) != -1) {
         const struct option_spec *option = NULL;
         const char *reason;
 
-        if (found == ':')
-            fail(EXIT_USAGE, "%s: needs a value", argv[optind - 1]);
+        if (found == ':') {
+            snprintf(refusal, sizeof refusal, "%s: needs a value", argv[optind - 1]);
+            return refusal;
+        }
         if (found == '?') {
             if (optopt && optopt < LONG_OPTION) /* its argument may be one with more letters, and not be used up yet */
-                fail(EXIT_USAGE, "-%c: unknown option (see --help)", optopt);
-            fail(EXIT_USAGE, "%s: unknown option, or one that takes no value (see --help)", argv[optind - 1]);
+                snprintf(refusal, sizeof refusal, "-%c: unknown option (see --help)", optopt);
+            else
+                snprintf(refusal, sizeof refusal, "%s: unknown option, or one that takes no value (see --help)",
+                         argv[optind - 1]);
+            return refusal;
         }
         if (found == 0)
             option = &table->options[which - LONG_OPTION];
         for (int i = 0; !option && i < table->count; i++)
             if (table->options[i].name && table->options[i].letter == found)
                 option = &table->options[i];
-        if (option && option->value_if_none && !optarg)
-            optarg = (char *)(uintptr_t)option->value_if_none;
-        reason = option ? set_option(table, option, optarg) : "unknown option";
-        if (reason)
-            fail(EXIT_USAGE, "--%s: %s: %s", option ? option->name : "?", optarg ? optarg : "", reason);
+        reason = option ? set_option(table, option, optarg ? optarg : option->value_if_none) : "unknown option";
+        if (reason) {
+            snprintf(refusal, sizeof refusal, "--%s: %s: %s", option ? option->name : "?", optarg ? optarg : "",
+                     reason);
+            return refusal;
+        }
     }
-    return optind;
+    *first = optind;
+    return NULL;
+}
+
+int options_parse(const struct option_table *table, int argc, char **argv) {
+    int first = 0;
+    const char *reason = options_read(table, argc, argv, &first);
+
+    if (reason)
+        fail(EXIT_USAGE, "%s", reason);
+    return first;
 }

@@ -2,8 +2,8 @@
 #ifndef TLSDYNO_OPTIONS_H
 #define TLSDYNO_OPTIONS_H
 /*
- * One table of options makes the command line, --help and (where a program has one) the configuration file, so that an
- * option is described in one place.
+ * One table of options makes the command line, --help and (where a program has one) the configuration file and its
+ * defaults, so that an option is described in one place.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -11,11 +11,11 @@
 
 enum option_kind {
     OPTION_FLAG,     /* bool *: set to true */
-    OPTION_STRING,   /* const char **: points into argv */
+    OPTION_STRING,   /* const char **: points into argv, or into the text of the configuration file */
     OPTION_UINT,     /* uint64_t *, between min and max */
     OPTION_DURATION, /* uint64_t *, ns, between min and max */
     OPTION_SIZE,     /* uint64_t *, bytes, between min and max */
-    OPTION_CHOICE,   /* int *: index into choices */
+    OPTION_CHOICE,   /* int *: index into choices; below 0 before one is made */
     OPTION_PARSE,    /* whatever parse() makes of it */
     OPTION_HELP,     /* print the table and exit 0 */
     OPTION_VERSION,  /* print the version and exit 0 */
@@ -32,7 +32,13 @@ struct option_spec {
     const char *(*parse)(void *target, const char *value); /* OPTION_PARSE: NULL or why the value is refused */
     uint64_t min, max;                                     /* max 0: no limit */
     const char *value_if_none; /* the value may be left out, and is this then; given, it is written --NAME=VALUE */
+    const char *alias;         /* what older configuration files call it */
+    bool command_line_only;    /* refused in a configuration file */
+    /* OPTION_PARSE: the value as text (OPTION_TEXT_MAX bytes), for options_print_config; NULL: nothing is set. */
+    const char *(*format)(const void *target, char *text);
 };
+
+#define OPTION_TEXT_MAX 256
 
 struct option_table {
     const char *program;
@@ -47,6 +53,20 @@ struct option_table {
  * wrong ends the program with EXIT_USAGE and one line that names the option.
  */
 int options_parse(const struct option_table *table, int argc, char **argv);
+
+/* The same for who must go on: NULL and *first is the index of the first operand, or why argv is refused. The text is
+ * valid until the next call. */
+const char *options_read(const struct option_table *table, int argc, char **argv, int *first);
+
+/*
+ * Sets one option by its long name or alias, as a configuration file does: a flag is yes, no, on, off, true or false,
+ * and so may be an option whose value may be left out. The value must stay where it is. NULL, or why it is refused,
+ * without the name.
+ */
+const char *options_set(const struct option_table *table, const char *name, const char *value);
+
+/* The options as a configuration file with the values that their targets have now; what is not set is commented out. */
+void options_print_config(const struct option_table *table, FILE *out);
 
 void options_print_help(const struct option_table *table, FILE *out);
 

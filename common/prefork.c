@@ -7,7 +7,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,99 +49,265 @@ static void forget_signals(struct prefork *pool) {
         ev_signal_stop(pool->loop, &pool->signals[i]);
 }
 
-_Noreturn static void become_worker(struct prefork_worker *worker, const sigset_t *before) {
-    struct prefork *pool = worker->pool;
+/* In the new process: what both kinds begin with. */
+static struct ev_loop *begin_process(struct prefork *pool) {
+    static ev_io lifeline;
     struct ev_loop *loop;
-    ev_io lifeline;
 
-    forget_signals(pool);
-    sigprocmask(SIG_SETMASK, before, NULL);
     close(pool->lifeline[1]);
-    if (pool->cpus && pool->cpus->count && !cpu_list_pin(pool->cpus, worker->index))
-        fail(EXIT_FAILED, "worker %d: cannot run on CPU %d: %s", worker->index,
-             pool->cpus->cpu[worker->index % pool->cpus->count], strerror(errno));
     loop = ev_loop_new(EVFLAG_AUTO);
     if (!loop)
-        fail(EXIT_FAILED, "worker %d: no event loop", worker->index);
+        fail(EXIT_FAILED, "no event loop");
     ev_io_init(&lifeline, lost_master, pool->lifeline[0], EV_READ);
     ev_io_start(loop, &lifeline);
     ev_unref(loop); /* alone, it does not keep the loop running */
-    _exit(pool->run(worker->index, loop, pool->context));
+    return loop;
 }
 
-static void start_worker(struct prefork_worker *worker);
+_Noreturn static void become_worker(struct prefork_worker *worker) {
+    struct prefork *pool = worker->pool;
+    struct ev_loop *loop = begin_process(pool);
+
+    if (worker == &pool->service)
+        _exit(pool->run_service(loop, pool->context));
+    if (pool->cpus && pool->cpus->count && !cpu_list_pin(pool->cpus, worker->index))
+        fail(EXIT_FAILED, "worker %d: cannot run on CPU %d: %s", worker->index,
+             pool->cpus->cpu[worker->index % pool->cpus->count], strerror(errno));
+    _exit(pool->run(worker, loop, pool->context));
+}
+
+static void start_worker_or_retry(struct prefork_worker *worker);
 
 static void respawn_now(struct ev_loop *loop, ev_timer *timer, int events) {
     (void)loop, (void)events;
     struct prefork_worker *worker = timer->data;
 
+    worker->waiting = false;
     if (!worker->pool->ending)
-        start_worker(worker);
+        start_worker_or_retry(worker);
+}
+
+static void respawn_after(struct prefork_worker *worker, ev_tstamp delay_s) {
+    worker->waiting = true;
+    ev_timer_init(&worker->respawn, respawn_now, delay_s, 0.);
+    worker->respawn.data = worker;
+    ev_timer_start(worker->pool->loop, &worker->respawn);
+}
+
+static void describe(const struct prefork_worker *worker, char *text, size_t size) {
+    if (worker == &worker->pool->service)
+        snprintf(text, size, "the service process");
+    else
+        snprintf(text, size, "worker %d", worker->index);
 }
 
 static void worker_ended(struct ev_loop *loop, ev_child *watcher, int events) {
     (void)events;
     struct prefork_worker *worker = watcher->data;
     struct prefork *pool = worker->pool;
+    bool is_service = worker == &pool->service;
     ev_tstamp age = ev_now(loop) - worker->started;
+    char name[32];
 
+    describe(worker, name, sizeof name);
     ev_child_stop(loop, watcher);
+    ev_timer_stop(loop, &worker->deadline);
     worker->pid = 0;
-    pool->running--;
     if (WIFSIGNALED(watcher->rstatus) && !pool->ending)
-        log_error("worker %d killed by signal %d", worker->index, WTERMSIG(watcher->rstatus));
+        log_error("%s killed by signal %d", name, WTERMSIG(watcher->rstatus));
     else if (WEXITSTATUS(watcher->rstatus) && !pool->ending)
-        log_error("worker %d ended with status %d", worker->index, WEXITSTATUS(watcher->rstatus));
-    if (pool->ended)
-        pool->ended(worker->index, watcher->rstatus, pool->context);
-    if (pool->running == 0 && (pool->ending || !pool->respawn))
-        ev_break(loop, EVBREAK_ALL);
-    if (pool->respawn && !pool->ending) {
-        ev_timer_init(&worker->respawn, respawn_now, age < SHORT_LIFE_S ? SHORT_LIFE_S : 0., 0.);
-        worker->respawn.data = worker;
-        ev_timer_start(loop, &worker->respawn);
+        log_error("%s ended with status %d", name, WEXITSTATUS(watcher->rstatus));
+    if (!is_service) {
+        pool->running--;
+        if (pool->ended)
+            pool->ended(worker, watcher->rstatus, pool->context);
+        if (pool->running == 0 && (pool->ending || !pool->respawn))
+            ev_break(loop, EVBREAK_ALL);
     }
+    if (pool->respawn && !pool->ending && !worker->retired)
+        respawn_after(worker, age < SHORT_LIFE_S ? SHORT_LIFE_S : 0.);
 }
 
-static void start_worker(struct prefork_worker *worker) {
+/* In a new worker: libev's signals are forgotten; the mask is as it was, but for what the worker has to unblock. */
+static void restore_signals(struct prefork_worker *worker, sigset_t *mask) {
+    forget_signals(worker->pool);
+    if (worker->pool->workers_take_signals && worker != &worker->pool->service) {
+        sigaddset(mask, SIGTERM);
+        sigaddset(mask, SIGHUP);
+    }
+    sigprocmask(SIG_SETMASK, mask, NULL);
+}
+
+/* The name is there before the process is, so that nobody ever takes it for a worker. NULL: that of its parent. */
+static pid_t fork_as(const char *name) {
+    char own[16]; /* prctl(2) */
+    pid_t pid;
+
+    if (!name)
+        return fork();
+    prctl(PR_GET_NAME, own);
+    prctl(PR_SET_NAME, name);
+    pid = fork();
+    if (pid != 0)
+        prctl(PR_SET_NAME, own);
+    return pid;
+}
+
+/* False with errno set: there is no new process. */
+static bool start_worker(struct prefork_worker *worker) {
     struct prefork *pool = worker->pool;
+    bool is_service = worker == &pool->service;
     sigset_t all, before;
     pid_t pid;
 
+    if (!is_service && pool->starting)
+        pool->starting(worker, pool->context);
     /* A signal that comes before the child has forgotten the master's handlers would be swallowed by them. */
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, &before);
-    pid = fork();
-    if (pid == 0)
-        become_worker(worker, &before);
+    pid = fork_as(is_service ? pool->service_name : NULL);
+    if (pid == 0) {
+        restore_signals(worker, &before);
+        become_worker(worker);
+    }
     sigprocmask(SIG_SETMASK, &before, NULL);
-    if (pid < 0)
-        fail(EXIT_FAILED, "worker %d: fork: %s", worker->index, strerror(errno));
+    if (pid < 0) {
+        int error = errno;
+        if (!is_service && pool->ended)
+            pool->ended(worker, 0, pool->context);
+        errno = error;
+        return false;
+    }
     worker->pid = pid;
     worker->started = ev_now(pool->loop);
-    pool->running++;
+    if (!is_service)
+        pool->running++;
     ev_child_init(&worker->watcher, worker_ended, pid, 0);
     worker->watcher.data = worker;
     ev_child_start(pool->loop, &worker->watcher);
+    return true;
+}
+
+static void start_worker_or_retry(struct prefork_worker *worker) {
+    char name[32];
+
+    if (start_worker(worker))
+        return;
+    describe(worker, name, sizeof name);
+    log_error("%s: fork: %s", name, strerror(errno));
+    respawn_after(worker, SHORT_LIFE_S);
+}
+
+static struct prefork_worker *find_free_slot(const struct prefork *pool) {
+    for (int slot = 0; slot < pool->workers * pool->generations; slot++)
+        if (!pool->worker[slot].pid && !pool->worker[slot].waiting)
+            return &pool->worker[slot];
+    return NULL;
+}
+
+/* Forks a worker for each index. False with errno set: some may be there already, with the generation's number. */
+static bool start_generation(struct prefork *pool) {
+    pool->generation++;
+    for (int index = 0; index < pool->workers; index++) {
+        struct prefork_worker *worker = find_free_slot(pool);
+        if (!worker) {
+            errno = EAGAIN;
+            return false;
+        }
+        worker->index = index;
+        worker->generation = pool->generation;
+        worker->retired = false;
+        if (!start_worker(worker))
+            return false;
+    }
+    return true;
 }
 
 void prefork_start(struct prefork *pool, struct ev_loop *loop) {
+    int slots;
+
+    if (!pool->generations)
+        pool->generations = 1;
+    slots = pool->workers * pool->generations;
     pool->loop = loop;
+    pool->worker = calloc((size_t)slots, sizeof *pool->worker);
+    if (!pool->worker)
+        fail(EXIT_FAILED, "workers: out of memory");
     if (pipe2(pool->lifeline, O_CLOEXEC) != 0)
         fail(EXIT_FAILED, "pipe: %s", strerror(errno));
     watch_signals(pool);
-    for (int i = 0; i < pool->workers; i++) {
-        pool->worker[i].pool = pool;
-        pool->worker[i].index = i;
-        start_worker(&pool->worker[i]);
+    for (int slot = 0; slot < slots; slot++) {
+        pool->worker[slot].pool = pool;
+        pool->worker[slot].slot = slot;
     }
+    pool->service.pool = pool;
+    if (!start_generation(pool) || (pool->run_service && !start_worker(&pool->service)))
+        fail(EXIT_FAILED, "fork: %s", strerror(errno));
+}
+
+static void kill_now(struct ev_loop *loop, ev_timer *timer, int events) {
+    (void)loop, (void)events;
+    struct prefork_worker *worker = timer->data;
+
+    log_error("worker %d: has not drained in time: killed", worker->index);
+    kill(worker->pid, SIGKILL);
+}
+
+/* Tells a worker that runs to come to its end. */
+static void send_end(struct prefork_worker *worker, int signal_number) {
+    struct prefork *pool = worker->pool;
+
+    kill(worker->pid, signal_number);
+    if (!pool->drain_limit_s || ev_is_active(&worker->deadline))
+        return;
+    ev_timer_init(&worker->deadline, kill_now, pool->drain_limit_s, 0.);
+    worker->deadline.data = worker;
+    ev_timer_start(pool->loop, &worker->deadline);
+}
+
+static void retire(struct prefork_worker *worker) {
+    if (worker->waiting)
+        ev_timer_stop(worker->pool->loop, &worker->respawn);
+    worker->waiting = false;
+    if (worker->pid && !worker->retired)
+        send_end(worker, SIGHUP);
+    worker->retired = true;
+}
+
+const char *prefork_renew(struct prefork *pool) {
+    static char reason[96];
+    int slots = pool->workers * pool->generations, taken = 0;
+    bool renewed;
+    int error;
+
+    for (int slot = 0; slot < slots; slot++)
+        taken += pool->worker[slot].pid || pool->worker[slot].waiting;
+    if (taken + pool->workers > slots) {
+        snprintf(reason, sizeof reason, "%d processes of earlier generations still drain", taken - pool->workers);
+        return reason;
+    }
+    renewed = start_generation(pool);
+    error = errno;
+    /* Those who retire are the old ones, or, after a failure, the new: they may have taken connections meanwhile. */
+    for (int slot = 0; slot < slots; slot++)
+        if ((pool->worker[slot].generation == pool->generation) != renewed)
+            retire(&pool->worker[slot]);
+    if (renewed)
+        return NULL;
+    snprintf(reason, sizeof reason, "fork: %s", strerror(error));
+    return reason;
 }
 
 void prefork_end(struct prefork *pool, int signal_number) {
     pool->ending = true;
-    for (int i = 0; i < pool->workers; i++)
-        if (pool->worker[i].pid)
-            kill(pool->worker[i].pid, signal_number);
+    for (int slot = 0; slot < pool->workers * pool->generations; slot++)
+        if (pool->worker[slot].pid)
+            send_end(&pool->worker[slot], signal_number);
     if (pool->running == 0)
         ev_break(pool->loop, EVBREAK_ALL);
+}
+
+void prefork_finish(struct prefork *pool) {
+    if (pool->service.pid && kill(pool->service.pid, SIGKILL) == 0)
+        waitpid(pool->service.pid, NULL, 0);
 }

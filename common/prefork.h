@@ -4,6 +4,9 @@
 /*
  * One master, N single-threaded workers, each pinned to its CPU. The master runs libev's default loop; a worker makes a
  * loop of its own. Workers end with their master, however it ends: each watches a pipe that only the master holds open.
+ *
+ * Workers can be replaced by a new generation, which is forked before the old one is told to retire; so there may be
+ * several processes with the same index, each with a slot of its own.
  */
 #include "affinity.h"
 
@@ -13,36 +16,54 @@
 
 #define PREFORK_WORKERS_MAX 256
 
+/* A process. Callbacks may read what is not private. */
 struct prefork_worker {
-    ev_child watcher;
+    int index; /* which of the workers: 0..workers-1 */
+    int slot;  /* no other process that runs now has it: 0..workers*generations-1 */
+    unsigned generation;
+
+    /* Private. */
     struct prefork *pool;
-    pid_t pid; /* 0: not running */
-    int index;
-    ev_timer respawn;
+    pid_t pid;    /* 0: not running */
+    bool retired; /* will not be replaced */
+    bool waiting; /* to be started again */
+    ev_child watcher;
+    ev_timer respawn, deadline;
     ev_tstamp started;
 };
 
 struct prefork {
     /* Set by the caller before prefork_start. */
     int workers;
+    int generations;             /* at most so many at once; 0: one, for who never calls prefork_renew */
     const struct cpu_list *cpus; /* count 0: no pinning */
     bool respawn;                /* replace a worker that ends before prefork_end was called */
+    ev_tstamp drain_limit_s;     /* who has not ended so long after it was told to is killed; 0: no limit */
     /* A worker's whole life; what it returns is its exit status. */
-    int (*run)(int index, struct ev_loop *loop, void *context);
+    int (*run)(const struct prefork_worker *self, struct ev_loop *loop, void *context);
+    /* The workers begin with SIGTERM and SIGHUP blocked, and unblock them when they are ready for them. */
+    bool workers_take_signals;
+    /* In the master, before a worker is forked. May be NULL. */
+    void (*starting)(const struct prefork_worker *worker, void *context);
     /* In the master, on SIGINT, SIGTERM or SIGHUP. NULL: SIGINT and SIGTERM are passed on by prefork_end, SIGHUP
      * ignored. */
     void (*signalled)(int signal_number, void *context);
-    /* In the master, after a worker ended (wait_status as of waitpid). May be NULL. */
-    void (*ended)(int index, int wait_status, void *context);
+    /* In the master, after a worker ended (wait_status as of waitpid), or could not be forked. May be NULL. */
+    void (*ended)(const struct prefork_worker *worker, int wait_status, void *context);
+    /* One more process, which is no worker and lives as long as the master. NULL: none. */
+    int (*run_service)(struct ev_loop *loop, void *context);
+    const char *service_name; /* what ps calls it */
     void *context;
 
     /* Private. */
     struct ev_loop *loop;
     bool ending;
-    int running;
+    int running; /* workers, retired ones included */
+    unsigned generation;
     int lifeline[2];
     ev_signal signals[3];
-    struct prefork_worker worker[PREFORK_WORKERS_MAX];
+    struct prefork_worker *worker; /* [workers * generations], by slot */
+    struct prefork_worker service;
 };
 
 /*
@@ -52,7 +73,16 @@ struct prefork {
  */
 void prefork_start(struct prefork *pool, struct ev_loop *loop);
 
+/*
+ * Forks a new generation of workers, then sends SIGHUP to those that were there: they take no more work and end when
+ * they have done what they had. NULL, or why nothing has changed; the text is valid until the next call.
+ */
+const char *prefork_renew(struct prefork *pool);
+
 /* No worker is replaced from here on; each that still runs is sent the signal. */
 void prefork_end(struct prefork *pool, int signal_number);
+
+/* After the loop has ended: the service, if there is one, ends too. */
+void prefork_finish(struct prefork *pool);
 
 #endif

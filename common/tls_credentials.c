@@ -155,19 +155,27 @@ const char *tls_credentials_load(SSL_CTX *context, const char *certificate_file,
     return reason;
 }
 
-int tls_version_parse(const char *text) {
-    static const struct {
-        const char *name;
-        int version;
-    } versions[] = {
-        {"TLSv1", TLS1_VERSION},     {"TLSv1.0", TLS1_VERSION},   {"TLSv1.1", TLS1_1_VERSION},
-        {"TLSv1.2", TLS1_2_VERSION}, {"TLSv1.3", TLS1_3_VERSION},
-    };
+/* The first name of a version is its own. */
+static const struct {
+    const char *name;
+    int version;
+} versions[] = {
+    {"TLSv1", TLS1_VERSION},     {"TLSv1.0", TLS1_VERSION},   {"TLSv1.1", TLS1_1_VERSION},
+    {"TLSv1.2", TLS1_2_VERSION}, {"TLSv1.3", TLS1_3_VERSION},
+};
 
+int tls_version_parse(const char *text) {
     for (size_t i = 0; i < sizeof versions / sizeof *versions; i++)
         if (strcmp(versions[i].name, text) == 0)
             return versions[i].version;
     return 0;
+}
+
+const char *tls_version_name(int version) {
+    for (size_t i = 0; i < sizeof versions / sizeof *versions; i++)
+        if (versions[i].version == version)
+            return versions[i].name;
+    return NULL;
 }
 
 const char *tls_group_name(int nid) {

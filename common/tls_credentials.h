@@ -34,6 +34,9 @@ const char *tls_credentials_load(SSL_CTX *context, const char *certificate_file,
 /* The protocol number of "TLSv1", "TLSv1.1", "TLSv1.2" or "TLSv1.3"; 0 if text is none of these. */
 int tls_version_parse(const char *text);
 
+/* The name of a protocol number that tls_version_parse gives. */
+const char *tls_version_name(int version);
+
 /*
  * The name of the group with OpenSSL's number (a NID): "X25519", "P-256"... or OpenSSL's own name where the field has
  * no other; "" for 0.

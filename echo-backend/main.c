@@ -136,6 +136,10 @@ static void raise_descriptor_limit(void) {
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+static int run_worker(const struct prefork_worker *self, struct ev_loop *loop, void *context) {
+    return server_run(self->index, loop, context);
+}
+
 int main(int argc, char **argv) {
     static int listeners[PREFORK_WORKERS_MAX];
     static struct prefork pool;
@@ -162,7 +166,7 @@ int main(int argc, char **argv) {
     pool.workers = server.workers;
     pool.cpus = &cpus;
     pool.respawn = true;
-    pool.run = server_run;
+    pool.run = run_worker;
     pool.context = &server;
     prefork_start(&pool, ev_default_loop(0));
     printf("listening on %s\n", address_format(&address, text));

@@ -126,8 +126,9 @@ static void signalled(int signal_number, void *context) {
     stop(master);
 }
 
-static void worker_ended(int index, int wait_status, void *context) {
+static void worker_ended(const struct prefork_worker *ended, int wait_status, void *context) {
     struct master *master = context;
+    int index = ended->index;
     bool start_failed = master->load.start->refused_target != 0;
 
     if (!master->load.tallies[index].ended || wait_status != 0) {
@@ -166,8 +167,8 @@ static int report(struct master *master) {
     return report.lost || report.interrupted || counters_errors(&totals) ? EXIT_FAILED : EXIT_MEASURED;
 }
 
-static int run_worker(int index, struct ev_loop *loop, void *context) {
-    return worker_run(index, loop, &((struct master *)context)->load);
+static int run_worker(const struct prefork_worker *self, struct ev_loop *loop, void *context) {
+    return worker_run(self->index, loop, &((struct master *)context)->load);
 }
 
 int master_run(const struct plan *plan) {

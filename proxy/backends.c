@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,6 +36,11 @@ struct backends *backends_new(const struct address_list *list) {
     return backends;
 }
 
+void backends_free(struct backends *backends) {
+    munmap(backends, sizeof *backends);
+}
+
+/* There is one writer at a time. */
 void backends_replace(struct backends *backends, const struct address_list *list) {
     uint32_t version = backends->version + 1;
 
@@ -116,7 +122,8 @@ void backends_refresh(struct backends *backends, const char *text, uint64_t ever
     refresh.text = text;
     ev_timer_init(&refresh.timer, refresh_now, every, every);
     refresh.timer.data = &refresh;
-    ev_init(&refresh.child, child_ended);
+    if (!ev_is_active(&refresh.child))
+        ev_init(&refresh.child, child_ended);
     ev_timer_start(loop, &refresh.timer);
 }
 

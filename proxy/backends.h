@@ -16,15 +16,15 @@ struct backends; /* in shared memory */
 /* In the master, before the workers are forked. */
 struct backends *backends_new(const struct address_list *list);
 
-/*
- * In the master: other addresses for all workers, those that run among them. Not while the name is being resolved:
- * after backends_refresh with 0.
- */
+/* In the master, when no worker will be forked any more that uses them; those that run keep them. */
+void backends_free(struct backends *backends);
+
+/* Other addresses for all workers that use these. There may be one writer at a time. */
 void backends_replace(struct backends *backends, const struct address_list *list);
 
 /*
- * In the master: from here on text, which must stay where it is, is resolved anew every every_ns, on loop; 0: no more.
- * Takes the place of what was asked for before.
+ * In the master: from here on text, which must stay where it is, is resolved anew every every_ns, on loop, for these and
+ * no others; 0: never. Takes the place of what was asked for before.
  */
 void backends_refresh(struct backends *backends, const char *text, uint64_t every_ns, struct ev_loop *loop);
 

@@ -5,16 +5,40 @@
 #include "log.h"
 #include "tls_context.h"
 #include "units.h"
+#include "visit.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+/* Before anything is freed: the TLS library still knows what was agreed. */
+static void report_end(const struct connection *connection, enum close_reason reason) {
+    const struct stream *tls = connection->worker->settings->client_role ? &connection->backend : &connection->client;
+    struct visit visit = {
+        .client = &connection->client_address,
+        .ssl = tls->ssl,
+        .bytes_from_client = connection->up.moved,
+        .bytes_to_client = connection->down.moved,
+        .accepted_ns = connection->accepted_ns,
+        .handshake_done_ns = connection->handshake_done_ns,
+        .ended_ns = monotonic_ns(),
+        .reason = reason,
+        .failure = HANDSHAKE_NO_FAILURE,
+    };
+
+    if (reason == CLOSE_handshake_timeout)
+        visit.failure = HANDSHAKE_timeout;
+    else if (reason == CLOSE_handshake_failed)
+        visit.failure = handshake_failure_of(tls->tls_error, tls->error);
+    visit_ended(connection->worker, &visit);
+}
+
 /* Whatever way it goes, it ends here, once, with all that is known of it still at hand. */
 static void close_connection(struct connection *connection, enum close_reason reason) {
     struct worker *worker = connection->worker;
 
+    report_end(connection, reason);
     stats_add(&worker->counters->closed[reason], 1);
     ev_io_stop(worker->loop, &connection->client_watcher);
     ev_io_stop(worker->loop, &connection->backend_watcher);

@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 #include "master.h"
 
+#include "access_log.h"
 #include "admission.h"
 #include "backends.h"
+#include "background.h"
 #include "log.h"
+#include "pidfile.h"
 #include "prefork.h"
+#include "privileges.h"
 #include "session_store.h"
 #include "stats.h"
 #include "stats_server.h"
 #include "tls_context.h"
+#include "units.h"
 #include "worker.h"
 
 #include <errno.h>
@@ -18,46 +23,122 @@
 #include <string.h>
 #include <unistd.h>
 
-struct master {
-    const struct proxy_settings *settings;
-    struct address frontend, stats_address; /* with the ports that were given */
+/* While long connections drain, so many generations of workers may be there at once. */
+#define GENERATIONS 8
+
+/* What a reload replaces, as a whole. */
+struct configuration {
+    struct proxy_settings *settings;
     SSL_CTX *tls;
-    struct stats stats;
-    struct admission *admission;
-    struct backends *backends;
-    struct prefork pool;
-    struct stats_server stats_server;
-    int listener[PREFORK_WORKERS_MAX];
-    int stats_listener; /* -1: none */
-    bool has_pidfile;
+    int access_log;            /* -1: none */
+    struct backends *backends; /* the addresses of the backend, in shared memory */
 };
 
-static int run_worker(int index, struct ev_loop *loop, void *context) {
+struct master {
+    struct configuration current;
+    settings_reader *reread;
+    struct session_store *store;
+    struct ticket_keys *ticket_keys;
+    struct admission *admission;            /* NULL: no limit */
+    struct privileges privileges;           /* of the workers */
+    struct address frontend, stats_address; /* with the ports that were given */
+    struct stats stats;
+    struct prefork pool;
+    int listener[PREFORK_WORKERS_MAX];
+    int stats_listener; /* -1: none */
+};
+
+/* NULL and all of it, or why it is refused and nothing of it. */
+static const char *make_configuration(struct configuration *made, struct proxy_settings *settings,
+                                      const struct master *master) {
+    static char refusal[512];
+    const char *reason;
+
+    *made = (struct configuration){.settings = settings, .access_log = -1};
+    reason = settings->client_role ? tls_context_new_client(&made->tls, settings)
+                                   : tls_context_new(&made->tls, settings, master->store, master->ticket_keys);
+    if (reason)
+        return reason;
+    if (settings->access_log)
+        made->access_log = access_log_open(settings->access_log);
+    if (settings->access_log && made->access_log < 0) {
+        snprintf(refusal, sizeof refusal, "--access-log: %.255s: %s", settings->access_log, strerror(errno));
+        SSL_CTX_free(made->tls);
+        return refusal;
+    }
+    made->backends = backends_new(&settings->backend_addresses);
+    return NULL;
+}
+
+static void free_configuration(struct configuration *configuration) {
+    SSL_CTX_free(configuration->tls);
+    backends_free(configuration->backends);
+    settings_free(configuration->settings);
+    if (configuration->access_log >= 0)
+        close(configuration->access_log);
+}
+
+/* Each worker holds its own queue only: a socket is gone when the last holder has closed it. -1: none is kept. */
+static void close_inherited(const struct master *master, int kept) {
+    for (int i = 0; i < master->pool.workers; i++)
+        if (kept < 0 ? i == 0 || master->listener[i] != master->listener[0]
+                     : master->listener[i] != master->listener[kept])
+            close(master->listener[i]);
+}
+
+static void drop_privileges(const struct master *master) {
+    const char *reason = privileges_drop(&master->privileges);
+
+    if (reason)
+        fail(EXIT_FAILED, "%s", reason);
+}
+
+static int run_worker(const struct prefork_worker *self, struct ev_loop *loop, void *context) {
     struct master *master = context;
+    struct configuration *current = &master->current;
     struct worker worker = {
         .loop = loop,
-        .settings = master->settings,
-        .tls = master->tls,
-        .counters = &master->stats.worker[index],
-        .index = index,
+        .settings = current->settings,
+        .tls = current->tls,
+        .counters = &master->stats.process[self->slot].counters,
+        .clients = master->stats.clients ? master->stats.clients[self->slot] : NULL,
+        .index = self->index,
         .admission.admission = master->admission,
-        .backends.backends = master->backends,
+        .admission.worker = self->slot,
+        .backends.backends = current->backends,
     };
+    int status;
 
-    /* Each worker holds its own queue only: a socket is gone when the last holder has closed it. */
-    for (int i = 0; i < master->pool.workers; i++)
-        if (master->listener[i] != master->listener[index])
-            close(master->listener[i]);
+    close_inherited(master, self->index);
     if (master->stats_listener >= 0)
         close(master->stats_listener);
-    tls_context_count_in(master->tls, worker.counters);
-    return worker_run(&worker, master->listener[index]);
+    if (!current->settings->client_role)
+        tls_context_count_in(current->tls, worker.counters);
+    access_log_start(&worker.access_log, loop, current->access_log,
+                     (enum access_log_format)current->settings->log_format, worker.counters);
+    drop_privileges(master);
+    status = worker_run(&worker, master->listener[self->index]);
+    access_log_flush(&worker.access_log);
+    return status;
+}
+
+static int run_stats(struct ev_loop *loop, void *context) {
+    static struct stats_server server;
+    struct master *master = context;
+
+    close_inherited(master, -1);
+    /* It lives as long as the master: a signal to all of them does not end it before. */
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    drop_privileges(master);
+    stats_server_start(&server, loop, master->stats_listener, &master->stats);
+    ev_run(loop, 0);
+    return 0;
 }
 
 static void close_listeners(struct master *master) {
-    for (int i = 0; i < master->pool.workers; i++)
-        if (i == 0 || master->listener[i] != master->listener[0])
-            close(master->listener[i]);
+    close_inherited(master, -1);
     if (address_is_local(&master->frontend))
         unlink(master->frontend.sockaddr.local.sun_path);
 }
@@ -66,23 +147,96 @@ static void close_listeners(struct master *master) {
 static void remove_files(const struct master *master) {
     if (master->stats_listener >= 0 && address_is_local(&master->stats_address))
         unlink(master->stats_address.sockaddr.local.sun_path);
-    if (master->has_pidfile)
-        unlink(master->settings->pidfile);
+    if (master->current.settings->pidfile)
+        pidfile_remove(master->current.settings->pidfile);
 }
 
-static void worker_ended(int index, int wait_status, void *context) {
+static void worker_starting(const struct prefork_worker *worker, void *context) {
+    struct master *master = context;
+
+    stats_begin(&master->stats, worker->slot, worker->index, worker->generation);
+}
+
+static void worker_ended(const struct prefork_worker *worker, int wait_status, void *context) {
     (void)wait_status;
     struct master *master = context;
 
-    stats_close_all(&master->stats, index);
-    admission_worker_ended(master->admission, index);
+    stats_end(&master->stats, worker->slot);
+    admission_worker_ended(master->admission, worker->slot);
+}
+
+/* What the pool takes from the settings; the rest it has for life. */
+static void set_up_pool(struct master *master) {
+    const struct proxy_settings *settings = master->current.settings;
+
+    master->pool.cpus = &settings->cpus;
+    master->pool.drain_limit_s = (ev_tstamp)settings->drain_timeout_ns / NS_PER_S;
+    log_quiet(settings->quiet);
+}
+
+/* What the master does by the clock. */
+static void set_clocks(const struct master *master) {
+    const struct proxy_settings *settings = master->current.settings;
+
+    backends_refresh(master->current.backends, settings->backend, settings->backend_refresh_ns, EV_DEFAULT);
+    ticket_keys_rotate_every(master->ticket_keys, EV_DEFAULT,
+                             settings->ticket_rotation_ns ? settings->ticket_rotation_ns
+                                                          : settings->session_lifetime_ns);
+}
+
+static const char *make_next(struct master *master, struct configuration *next) {
+    static char refusal[128];
+    const char *reason = master->reread(&next->settings), *fixed;
+
+    if (reason)
+        return reason;
+    fixed = settings_fixed_difference(master->current.settings, next->settings);
+    if (fixed) {
+        snprintf(refusal, sizeof refusal, "--%s: cannot be changed while the proxy runs", fixed);
+        reason = refusal;
+    }
+    if (!reason)
+        reason = make_configuration(next, next->settings, master);
+    if (reason)
+        settings_free(next->settings);
+    return reason;
+}
+
+static void reload(struct master *master) {
+    struct configuration next, old = master->current;
+    const char *reason = make_next(master, &next);
+
+    if (!reason) {
+        master->current = next;
+        set_up_pool(master);
+        reason = prefork_renew(&master->pool);
+        if (reason) {
+            master->current = old;
+            set_up_pool(master);
+        } else {
+            set_clocks(master);
+        }
+        free_configuration(reason ? &next : &old);
+    }
+    if (reason) {
+        log_error("reload: %s: the old configuration stays", reason);
+        stats_add(&master->stats.master->reloads_refused, 1);
+        return;
+    }
+    log_info("reloaded: earlier connections may end");
+    stats_add(&master->stats.master->reloads, 1);
+    stats_add(&master->stats.master->generation, 1);
 }
 
 static void signalled(int signal_number, void *context) {
     struct master *master = context;
 
-    if (signal_number == SIGHUP || (signal_number == SIGTERM && master->pool.ending))
+    if (master->pool.ending && signal_number != SIGINT)
         return;
+    if (signal_number == SIGHUP) {
+        reload(master);
+        return;
+    }
     if (!master->pool.ending) {
         log_info("%s", signal_number == SIGTERM ? "draining: connections may end" : "stopping");
         close_listeners(master);
@@ -101,12 +255,11 @@ static bool listen_on(struct address *address, uint64_t backlog, int *fds, int c
 }
 
 static bool write_pidfile(const char *path) {
-    FILE *file = fopen(path, "w");
+    const char *reason = path ? pidfile_write(path) : NULL;
 
-    if (file && fprintf(file, "%d\n", (int)getpid()) > 0 && fclose(file) == 0)
-        return true;
-    log_error("--pidfile: %s: %s", path, strerror(errno));
-    return false;
+    if (reason)
+        log_error("%s", reason);
+    return !reason;
 }
 
 static void announce(const char *what, const struct address *address) {
@@ -116,19 +269,26 @@ static void announce(const char *what, const struct address *address) {
     fflush(stdout);
 }
 
+static void announce_all(const struct master *master) {
+    if (master->stats_listener >= 0)
+        announce("stats", &master->stats_address);
+    announce("listening", &master->frontend);
+}
+
 /* All or nothing: what one of them refuses leaves no file of another behind. */
 static bool open_all(struct master *master) {
-    const struct proxy_settings *settings = master->settings;
+    const struct proxy_settings *settings = master->current.settings;
 
+    master->frontend = settings->frontend;
     master->stats_address = settings->stats;
+    master->stats_listener = -1;
     if (settings->has_stats && !listen_on(&master->stats_address, 16, &master->stats_listener, 1, "stats"))
         return false;
     if (listen_on(&master->frontend, settings->backlog, master->listener, master->pool.workers, "frontend")) {
-        master->has_pidfile = settings->pidfile && write_pidfile(settings->pidfile);
         if (settings->keepalive_s && !address_is_local(&master->frontend))
             for (int i = 0; i < master->pool.workers; i++)
                 address_set_keepalive(master->listener[i], (int)settings->keepalive_s);
-        if (master->has_pidfile || !settings->pidfile)
+        if (write_pidfile(settings->pidfile))
             return true;
         close_listeners(master);
     }
@@ -136,50 +296,63 @@ static bool open_all(struct master *master) {
     return false;
 }
 
-int master_run(const struct proxy_settings *settings) {
-    static struct master master; /* static: its address goes into forked workers and callbacks */
-    struct session_store *store = NULL;
-    struct ticket_keys *keys = ticket_keys_new();
-    const char *reason;
+/* Whatever can be refused, before there is anything that would have to be taken back. */
+static void prepare(struct master *master, struct proxy_settings *settings) {
+    const char *reason = privileges_find(&master->privileges, settings->user, settings->group, settings->chroot);
 
-    if (!keys)
+    master->ticket_keys = ticket_keys_new();
+    if (!master->ticket_keys)
         fail(EXIT_FAILED, "session tickets: no random numbers");
-    if (settings->session_cache)
-        store = session_store_new(settings->session_cache,
-                                  settings->client_ca ? SESSION_BYTES_WITH_CERTIFICATE : SESSION_BYTES);
-
-    master.settings = settings;
-    master.frontend = settings->frontend;
-    master.stats_listener = -1;
-    reason = tls_context_new(&master.tls, settings, store, keys);
+    if (!reason && settings->session_cache)
+        master->store = session_store_new(settings->session_cache,
+                                          settings->client_ca ? SESSION_BYTES_WITH_CERTIFICATE : SESSION_BYTES);
+    if (!reason)
+        reason = make_configuration(&master->current, settings, master);
     if (reason)
         fail(EXIT_USAGE, "%s", reason);
+}
+
+int master_run(struct proxy_settings *settings, settings_reader *reread) {
+    static struct master master; /* static: its address goes into forked workers and callbacks */
+
+    if (settings->daemon && !settings->test_only)
+        background_start();
+    prepare(&master, settings);
     if (settings->test_only)
         return 0;
+    master.reread = reread;
     master.pool = (struct prefork){
         .workers = (int)settings->workers,
-        .cpus = &settings->cpus,
+        .generations = GENERATIONS,
         .respawn = true,
         .run = run_worker,
+        .workers_take_signals = true,
+        .starting = worker_starting,
         .signalled = signalled,
         .ended = worker_ended,
+        .run_service = settings->has_stats ? run_stats : NULL,
+        .service_name = "proxy-stats",
         .context = &master,
     };
+    set_up_pool(&master);
     if (!open_all(&master))
         return EXIT_USAGE;
-    stats_init(&master.stats, master.pool.workers);
-    master.admission = admission_new(settings->maxconn, master.pool.workers);
-    master.backends = backends_new(&settings->backend_addresses);
-    prefork_start(&master.pool, EV_DEFAULT);
-    ticket_keys_rotate_every(
-        keys, EV_DEFAULT, settings->ticket_rotation_ns ? settings->ticket_rotation_ns : settings->session_lifetime_ns);
-    backends_refresh(master.backends, settings->backend, settings->backend_refresh_ns, EV_DEFAULT);
-    if (settings->has_stats) {
-        stats_server_start(&master.stats_server, EV_DEFAULT, master.stats_listener, &master.stats);
-        announce("stats", &master.stats_address);
+    if (settings->daemon) {
+        announce_all(&master);
+        background_ready(); /* before the workers: what they inherit goes nowhere */
     }
-    announce("listening", &master.frontend);
+    if (settings->daemon || settings->syslog)
+        log_to_syslog(settings->syslog_facility);
+    stats_init(&master.stats, master.pool.workers, master.pool.workers * GENERATIONS,
+               settings->has_stats ? settings->top_clients : 0);
+    stats_add(&master.stats.master->generation, 1);
+    master.admission = admission_new(settings->maxconn, master.pool.workers * GENERATIONS);
+    prefork_start(&master.pool, EV_DEFAULT);
+    set_clocks(&master);
+    if (!settings->daemon)
+        announce_all(&master);
     ev_run(EV_DEFAULT, 0);
+    prefork_finish(&master.pool);
     remove_files(&master);
     return 0;
 }

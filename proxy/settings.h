@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #ifndef PROXY_SETTINGS_H
 #define PROXY_SETTINGS_H
-/* What the operator asked for. Read once, before the workers are forked; nobody changes it afterwards. */
+/*
+ * What the operator asked for: made anew at the start and at each reload, before the workers are forked; nobody changes
+ * it afterwards.
+ */
 #include "address.h"
 #include "affinity.h"
 
@@ -31,7 +34,7 @@ struct proxy_settings {
     uint64_t backlog;
     struct cpu_list cpus;
 
-    char **certificates; /* PEM files: key and chain together */
+    const char **certificates; /* PEM files: key and chain together */
     int certificate_count;
     int tls_min, tls_max; /* protocol numbers; 0: not asked for */
     bool only_tls1;       /* stud's --tls */
@@ -69,9 +72,31 @@ struct proxy_settings {
     enum proxy_header_kind header;
     uint64_t maxconn; /* connections to the backend at once, of all workers; 0: no limit */
 
+    uint64_t drain_timeout_ns; /* for connections to end after SIGTERM or a reload; 0: no limit */
+
+    uint64_t top_clients; /* busiest client addresses that the statistics show; 0: none */
+
+    const char *access_log; /* a file, or "-"; NULL: none */
+    int log_format;         /* enum access_log_format */
+
+    const char *user, *group, *chroot; /* whom the workers become, and where; NULL: no change */
+
     const char *pidfile;
+    const char *config;
+    bool daemon;
+    bool syslog;
+    int syslog_facility; /* index into log_facilities */
     bool quiet;
     bool test_only;
+    bool default_config;
+
+    char *config_text; /* what the strings from the configuration file point into */
 };
+
+/* An option that cannot be changed by a reload and differs between the two, or NULL. */
+const char *settings_fixed_difference(const struct proxy_settings *old, const struct proxy_settings *new);
+
+/* Frees what settings_read made. */
+void settings_free(struct proxy_settings *settings);
 
 #endif

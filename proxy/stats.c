@@ -1,120 +1,79 @@
 /* SPDX-License-Identifier: MIT */
 #include "stats.h"
 
+#include "clock.h"
 #include "shared_memory.h"
-#include "version.h"
 
-#include <jansson.h>
-#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
-static const struct {
-    const char *name;
-    const char *text;
-    size_t offset;
-} counters[] = {
-#define X(name, text) {#name, text, offsetof(struct worker_counters, name)},
-    COUNTERS(X)
-#undef X
-};
-#define COUNTER_COUNT (sizeof counters / sizeof *counters)
-#define ACCEPTED      (offsetof(struct worker_counters, connections_accepted) / sizeof(uint64_t))
-
-static const struct {
-    const char *name;
-    const char *text;
-} reasons[] = {
-#define X(name, text) {#name, text},
+static const char *const close_reasons[] = {
+#define X(name, text) #name,
     CLOSE_REASONS(X)
 #undef X
 };
 
-void stats_init(struct stats *stats, int workers) {
-    stats->workers = workers;
-    stats->worker = shared_memory_new((size_t)workers * sizeof *stats->worker);
+const char *close_reason_name(enum close_reason reason) {
+    return close_reasons[reason];
 }
 
-static uint64_t read_counter(const struct worker_counters *worker, size_t which) {
-    const uint64_t *counter = (const uint64_t *)(const void *)((const char *)worker + counters[which].offset);
+static void init_clients(struct stats *stats) {
+    uint32_t size = client_table_size(stats->top_clients);
+    /* Each table begins at a multiple of what its numbers are aligned to. */
+    size_t bytes = (client_table_bytes(size) + 63) / 64 * 64;
+    char *memory = shared_memory_new(bytes * (size_t)(stats->slots + 1));
 
-    return __atomic_load_n(counter, __ATOMIC_RELAXED);
-}
-
-static uint64_t read_closed(const struct worker_counters *worker, int reason) {
-    return __atomic_load_n(&worker->closed[reason], __ATOMIC_RELAXED);
-}
-
-static uint64_t count_open(uint64_t accepted, const uint64_t *closed) {
-    for (int reason = 0; reason < CLOSE_REASON_COUNT; reason++)
-        accepted -= closed[reason];
-    return accepted;
-}
-
-void stats_close_all(struct stats *stats, int worker) {
-    struct worker_counters *counted = &stats->worker[worker];
-
-    stats_add(&counted->closed[CLOSE_worker_died], count_open(counted->connections_accepted, counted->closed));
-}
-
-/* Handshakes that did not come to their end, whatever the reason. */
-static uint64_t failed_handshakes(const uint64_t *closed) {
-    return closed[CLOSE_handshake_failed] + closed[CLOSE_handshake_timeout];
-}
-
-static json_t *counters_json(const uint64_t *values, const uint64_t *closed) {
-    json_t *object = json_object(), *by_reason = json_object();
-
-    for (size_t i = 0; i < COUNTER_COUNT; i++)
-        json_object_set_new(object, counters[i].name, json_integer((json_int_t)values[i]));
-    for (int reason = 0; reason < CLOSE_REASON_COUNT; reason++)
-        json_object_set_new(by_reason, reasons[reason].name, json_integer((json_int_t)closed[reason]));
-    json_object_set_new(object, "connections_open", json_integer((json_int_t)count_open(values[ACCEPTED], closed)));
-    json_object_set_new(object, "handshakes_failed", json_integer((json_int_t)failed_handshakes(closed)));
-    json_object_set_new(object, "closed", by_reason);
-    return object;
-}
-
-/*
- * Reads one worker's counters and adds them to the totals. Accepted connections are read last: read first, a connection
- * that came and went in between would make the number of open ones negative.
- */
-static void read_worker(const struct worker_counters *worker, uint64_t *values, uint64_t *closed,
-                        uint64_t *total_values, uint64_t *total_closed) {
-    for (int reason = 0; reason < CLOSE_REASON_COUNT; reason++)
-        total_closed[reason] += closed[reason] = read_closed(worker, reason);
-    for (size_t i = COUNTER_COUNT; i-- > 0;)
-        total_values[i] += values[i] = read_counter(worker, i);
-}
-
-void stats_write_json(const struct stats *stats, FILE *out) {
-    uint64_t values[COUNTER_COUNT], closed[CLOSE_REASON_COUNT];
-    uint64_t total_values[COUNTER_COUNT] = {0}, total_closed[CLOSE_REASON_COUNT] = {0};
-    json_t *workers = json_array(), *object;
-
-    for (int i = 0; i < stats->workers; i++) {
-        read_worker(&stats->worker[i], values, closed, total_values, total_closed);
-        json_array_append_new(workers, counters_json(values, closed));
+    stats->clients = shared_memory_new(sizeof *stats->clients * (size_t)(stats->slots + 1));
+    for (int slot = 0; slot <= stats->slots; slot++) {
+        stats->clients[slot] = (struct client_table *)(void *)(memory + bytes * (size_t)slot);
+        client_table_init(stats->clients[slot], size);
     }
-    object = counters_json(total_values, total_closed);
-    json_object_set_new(object, "version", json_string(TLSDYNO_VERSION));
-    json_object_set_new(object, "workers", workers);
-    json_dumpf(object, out, JSON_INDENT(1));
-    fputc('\n', out);
-    json_decref(object);
 }
 
-void stats_write_prometheus(const struct stats *stats, FILE *out) {
-    for (size_t i = 0; i < COUNTER_COUNT; i++) {
-        fprintf(out, "# HELP tlsdyno_%s_total %s\n# TYPE tlsdyno_%s_total counter\n", counters[i].name,
-                counters[i].text, counters[i].name);
-        for (int worker = 0; worker < stats->workers; worker++)
-            fprintf(out, "tlsdyno_%s_total{worker=\"%d\"} %llu\n", counters[i].name, worker,
-                    (unsigned long long)read_counter(&stats->worker[worker], i));
-    }
-    fprintf(out, "# HELP tlsdyno_connections_closed_total client connections closed, by reason\n"
-                 "# TYPE tlsdyno_connections_closed_total counter\n");
+void stats_init(struct stats *stats, int workers, int slots, uint64_t top_clients) {
+    *stats = (struct stats){.workers = workers, .slots = slots, .top_clients = top_clients};
+    stats->master = shared_memory_new(sizeof *stats->master);
+    stats->ended = shared_memory_new((size_t)workers * sizeof *stats->ended);
+    stats->process = shared_memory_new((size_t)slots * sizeof *stats->process);
+    for (int slot = 0; slot < slots; slot++)
+        stats->process[slot].worker = -1;
+    if (top_clients)
+        init_clients(stats);
+    stats->master->started_unix_ns = realtime_ns();
+}
+
+void stats_begin(struct stats *stats, int slot, int worker, uint64_t generation) {
+    stats->process[slot].worker = worker;
+    stats->process[slot].generation = generation;
+}
+
+/* Counters move: whoever reads meanwhile would see them twice or not at all, and begins again. */
+static void begin_move(struct stats_master *master) {
+    __atomic_store_n(&master->sequence, master->sequence + 1, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+static void end_move(struct stats_master *master) {
+    __atomic_store_n(&master->sequence, master->sequence + 1, __ATOMIC_RELEASE);
+}
+
+void stats_end(struct stats *stats, int slot) {
+    struct stats_process *process = &stats->process[slot];
+    struct worker_counters *counters = &process->counters;
+    uint64_t *from = (uint64_t *)(void *)counters, *to, open = counters->connections_accepted;
+
+    if (process->worker < 0)
+        return;
+    to = (uint64_t *)(void *)&stats->ended[process->worker];
+    begin_move(stats->master);
     for (int reason = 0; reason < CLOSE_REASON_COUNT; reason++)
-        for (int worker = 0; worker < stats->workers; worker++)
-            fprintf(out, "tlsdyno_connections_closed_total{worker=\"%d\",reason=\"%s\"} %llu\n", worker,
-                    reasons[reason].name, (unsigned long long)read_closed(&stats->worker[worker], reason));
+        open -= counters->closed[reason];
+    counters->closed[CLOSE_worker_died] += open;
+    for (size_t i = 0; i < sizeof *counters / sizeof *from; i++)
+        to[i] += from[i];
+    memset(counters, 0, sizeof *counters);
+    process->worker = -1;
+    if (stats->clients)
+        client_table_move(stats->clients[stats->slots], stats->clients[slot]);
+    end_move(stats->master);
 }

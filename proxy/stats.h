@@ -2,10 +2,15 @@
 #ifndef PROXY_STATS_H
 #define PROXY_STATS_H
 /*
- * What happened, counted. Each worker has its own counters in shared memory and is their only writer; the master reads
- * them all. Every connection that was accepted is closed for exactly one reason, so the counters add up:
- * accepted = open + sum of closed by reason.
+ * What happened, counted. Each worker process has its own counters in shared memory and is their only writer; when it
+ * has ended, the master adds them to those of the worker's earlier processes. Whoever asks gets the sums. Every
+ * connection that was accepted is closed for exactly one reason, so the counters add up: accepted = open + sum of
+ * closed by reason, and handshake_failed + handshake_timeout = sum of failed handshakes by reason.
  */
+#include "client_table.h"
+#include "handshake_failure.h"
+
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -50,30 +55,61 @@ enum close_reason {
     X(session_stores, "sessions put into the cache")                                                                   \
     X(session_too_large, "sessions that did not fit a slot of the cache")                                              \
     X(session_evictions, "sessions that made room for others before they expired")                                     \
-    X(session_expired, "expired sessions that were asked for or made room")
+    X(session_expired, "expired sessions that were asked for or made room")                                            \
+    X(access_log_lines, "lines written to the access log")                                                             \
+    X(access_log_lost, "lines of the access log that could not be written")
 
+/* 64-bit numbers only: they are read and added up as an array. */
 struct worker_counters {
 #define X(name, text) uint64_t name;
     COUNTERS(X)
 #undef X
     uint64_t closed[CLOSE_REASON_COUNT];
+    uint64_t handshake_failures[HANDSHAKE_FAILURE_COUNT];
 } __attribute__((aligned(64)));
 
-struct stats {
-    struct worker_counters *worker; /* in shared memory */
-    int workers;
+/* What the master says of itself, in shared memory. */
+struct stats_master {
+    uint32_t sequence; /* odd while counters move from an ended process to those before it */
+    uint64_t generation, reloads, reloads_refused;
+    uint64_t started_unix_ns;
 };
 
-/* Counters for so many workers, all zero, in shared memory. */
-void stats_init(struct stats *stats, int workers);
+struct stats_process {
+    int worker; /* which one it is a process of; -1: none */
+    uint64_t generation;
+    struct worker_counters counters;
+};
 
-/* In the master, after a worker has died: the connections that it held are closed, and counted so. */
-void stats_close_all(struct stats *stats, int worker);
+struct stats {
+    struct stats_master *master;
+    struct worker_counters *ended; /* [workers]: of processes that have ended */
+    struct stats_process *process; /* [slots] */
+    struct client_table **clients; /* [slots], and one more for those that have ended; NULL: not asked for */
+    uint64_t top_clients;
+    int workers, slots;
+};
+
+/* In the master, before anything is forked: counters for so many workers and processes, all zero. top_clients 0: none.
+ */
+void stats_init(struct stats *stats, int workers, int slots, uint64_t top_clients);
+
+/* In the master, before a process is forked: it counts in this slot. */
+void stats_begin(struct stats *stats, int slot, int worker, uint64_t generation);
+
+/*
+ * In the master, after that process has ended: the connections that it still held are counted as closed by its death,
+ * and its counters join those of the worker.
+ */
+void stats_end(struct stats *stats, int slot);
 
 /* Adds to a counter that this process alone writes and others read. */
 static inline void stats_add(uint64_t *counter, uint64_t amount) {
     __atomic_store_n(counter, *counter + amount, __ATOMIC_RELAXED);
 }
+
+/* "done", "idle_timeout"... */
+const char *close_reason_name(enum close_reason reason);
 
 /* One JSON object: totals at the top level, the same by worker in "workers". */
 void stats_write_json(const struct stats *stats, FILE *out);

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #ifndef PROXY_STATS_SERVER_H
 #define PROXY_STATS_SERVER_H
-/* Shows the counters over HTTP: /metrics for Prometheus, /stats.json for everybody else. Runs in the master. */
+/*
+ * Shows the counters over HTTP: /metrics for Prometheus, /stats.json for everybody else. Runs in a
+ * process of its own, so that no process with rights reads from the network.
+ */
 #include "stats.h"
 
 #include <ev.h>

@@ -74,20 +74,46 @@ static void end_if_drained(struct worker *worker) {
         ev_break(worker->loop, EVBREAK_ALL);
 }
 
+static void stop_accepting(struct worker *worker) {
+    worker->draining = true;
+    ev_io_stop(worker->loop, &worker->accept_watcher);
+    ev_timer_stop(worker->loop, &worker->accept_pause);
+    close(worker->listener);
+    end_if_drained(worker);
+}
+
 /* Clients that are in the queue already have been promised a connection: they are taken, then the door is closed. */
 static void drain(struct ev_loop *loop, ev_signal *watcher, int events) {
-    (void)events;
+    (void)loop, (void)events;
     struct worker *worker = watcher->data;
 
     if (worker->draining)
         return;
     while (ev_is_active(&worker->accept_watcher) && accept_one(worker))
         ;
-    worker->draining = true;
-    ev_io_stop(loop, &worker->accept_watcher);
-    ev_timer_stop(loop, &worker->accept_pause);
-    close(worker->listener);
-    end_if_drained(worker);
+    stop_accepting(worker);
+}
+
+/* The queue is left to the worker that takes our place. */
+static void retire(struct ev_loop *loop, ev_signal *watcher, int events) {
+    (void)loop, (void)events;
+    struct worker *worker = watcher->data;
+
+    if (!worker->draining)
+        stop_accepting(worker);
+}
+
+static void take_signal(struct worker *worker, ev_signal *watcher, int signal_number,
+                        void (*take)(struct ev_loop *, ev_signal *, int)) {
+    sigset_t mask;
+
+    ev_signal_init(watcher, take, signal_number);
+    watcher->data = worker;
+    ev_signal_start(worker->loop, watcher);
+    /* The master has blocked it until somebody takes it. */
+    sigemptyset(&mask);
+    sigaddset(&mask, signal_number);
+    sigprocmask(SIG_UNBLOCK, &mask, NULL);
 }
 
 void worker_connection_ended(struct worker *worker) {
@@ -97,7 +123,6 @@ void worker_connection_ended(struct worker *worker) {
 
 int worker_run(struct worker *worker, int listener) {
     worker->listener = listener;
-    worker->admission.worker = worker->index;
     worker->admission.admitted = connection_admitted;
     worker->admission.left = connection_left_queue;
     if (!admission_queue_start(&worker->admission, worker->loop))
@@ -107,11 +132,10 @@ int worker_run(struct worker *worker, int listener) {
     worker->accept_watcher.data = worker;
     ev_init(&worker->accept_pause, resume_accepting);
     worker->accept_pause.data = worker;
-    ev_signal_init(&worker->drain_watcher, drain, SIGTERM);
-    worker->drain_watcher.data = worker;
-    ev_signal_start(worker->loop, &worker->drain_watcher);
-    signal(SIGINT, SIG_IGN);
     ev_io_start(worker->loop, &worker->accept_watcher);
+    take_signal(worker, &worker->drain_watcher, SIGTERM, drain);
+    take_signal(worker, &worker->retire_watcher, SIGHUP, retire);
+    signal(SIGINT, SIG_IGN);
     ev_run(worker->loop, 0);
     buffer_pool_close(&worker->buffers);
     return 0;

@@ -2,6 +2,7 @@
 #ifndef PROXY_WORKER_H
 #define PROXY_WORKER_H
 /* One process, one event loop: accepts connections and carries them. */
+#include "access_log.h"
 #include "admission.h"
 #include "backends.h"
 #include "buffer_pool.h"
@@ -17,6 +18,8 @@ struct worker {
     int index;
     SSL_CTX *tls;
     struct worker_counters *counters;
+    struct client_table *clients; /* NULL: nobody asked for it */
+    struct access_log access_log;
     struct admission_queue admission; /* set by the caller: admission */
     struct backend_choice backends;   /* set by the caller: backends */
     struct buffer_pool buffers;
@@ -26,7 +29,7 @@ struct worker {
     int listener;
     ev_io accept_watcher;
     ev_timer accept_pause;
-    ev_signal drain_watcher;
+    ev_signal drain_watcher, retire_watcher;
 };
 
 /* A worker's whole life; listener is this worker's own listening socket. Returns its exit status. */

@@ -17,6 +17,18 @@ def program(name: str) -> str:
     return str(BUILD / name)
 
 
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def name_of(pid: int) -> str:
+    """What a process calls itself; "" when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
 class Running:
     """A server that said where it listens. `errors` grows while it runs."""
 
@@ -59,9 +71,8 @@ class Running:
         return host.strip("[]"), int(port)
 
     def workers(self) -> list[int]:
-        """Process numbers of the workers: the children of the master."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in children.split()]
+        """Process numbers of the workers: the children of the master, but for the one that shows statistics."""
+        return [pid for pid in children(self.process.pid) if name_of(pid) != "proxy-stats"]
 
 
 @contextlib.contextmanager

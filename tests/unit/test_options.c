@@ -45,6 +45,7 @@ static const struct option_spec specs[] = {
     {"time", 't', OPTION_DURATION, "TIME", "how long", &got.time_ns, NULL, NULL, NS_PER_MS, NS_PER_S},
     {"size", 0, OPTION_SIZE, "SIZE", "how big", &got.size, NULL, NULL, 0, 0},
     {"colour", 0, OPTION_CHOICE, "red|green", "which", &got.choice, choices, NULL, 0, 0},
+    {"shade", 0, OPTION_CHOICE, "[=red|green]", "which, or just one", &got.choice, choices, NULL, 0, 0, "green"},
     {"even", 0, OPTION_PARSE, "N",
      "a number; and this is a text so long that it does not fit into one line of the help, which is then broken "
      "between "

@@ -25,7 +25,7 @@ struct fixture {
 
 static int set_up(void **state) {
     struct fixture *fixture = calloc(1, sizeof *fixture);
-    static char *certificates[1];
+    static const char *certificates[1];
     static struct ticket_keys *keys; /* as long as the program, as in the master */
     struct proxy_settings settings = {.certificates = certificates,
                                       .certificate_count = 1,

@@ -24,7 +24,7 @@ static int make_files(void **state) {
 }
 
 static SSL_CTX *new_server(struct proxy_settings settings) {
-    char *certificates[] = {backend_file};
+    const char *certificates[] = {backend_file};
     SSL_CTX *context = NULL;
 
     settings.certificates = certificates;
@@ -139,7 +139,7 @@ static void connections_at_the_same_time_share_what_session_there_is(void **stat
 
 static void a_client_certificate_and_protocols_are_presented(void **state) {
     (void)state;
-    char *certificates[] = {other_file};
+    const char *certificates[] = {other_file};
     SSL_CTX *client = new_client(
         (struct proxy_settings){.certificates = certificates, .certificate_count = 1, .alpn = "h2,http/1.1"});
     SSL_CTX *server = new_server((struct proxy_settings){.client_ca = other_file, .alpn = "http/1.1"});
@@ -161,7 +161,8 @@ static void a_client_certificate_and_protocols_are_presented(void **state) {
 
 static void what_cannot_be_is_refused(void **state) {
     (void)state;
-    char *certificates[] = {backend_file, other_file}, missing[] = "/no/such/file", *none[] = {missing}, longest[300];
+    const char *certificates[] = {backend_file, other_file}, *missing = "/no/such/file", *none[] = {missing};
+    char longest[300];
 
     memset(longest, 'x', sizeof longest - 1);
     longest[sizeof longest - 1] = '\0';

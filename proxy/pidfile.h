@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PROXY_PIDFILE_H
+#define PROXY_PIDFILE_H
+/*
+ * A file with the number of the process. The process holds a lock on it, so a file that an earlier one left behind is
+ * told from that of one that runs, whatever number it says.
+ */
+
+/* NULL, or why not: valid until the next call. The file is this process's own from here on, not its children's. */
+const char *pidfile_write(const char *path);
+
+/* By the same process. */
+void pidfile_remove(const char *path);
+
+#endif
