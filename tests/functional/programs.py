@@ -25,7 +25,7 @@ def name_of(pid: int) -> str:
     """What a process calls itself; "" when it is gone."""
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return ""
 
 
@@ -72,7 +72,7 @@ class Running:
 
     def workers(self) -> list[int]:
         """Process numbers of the workers: the children of the master, but for the one that shows statistics."""
-        return [pid for pid in children(self.process.pid) if name_of(pid) != "proxy-stats"]
+        return [pid for pid in children(self.process.pid) if name_of(pid) not in ("proxy-stats", "")]
 
 
 @contextlib.contextmanager
