@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from programs import BUILD
+from programs import BUILD, name_of
 from suite_fakes import SCENARIO, TLSDYNO, environment, sessions_below
 
 PROGRAMS = ("proxy", "echo-backend", "loadgen", "tls-floor")
@@ -103,7 +103,8 @@ def test_a_killed_proxy_worker_spoils_the_row(place: Path) -> None:
         file.write("requests_per_connection = 100\n")
     runner = start(place)
     wait_for_load(place, runner)
-    os.kill(processes(place, "proxy")[-1], signal.SIGKILL)
+    _, *others = processes(place, "proxy")
+    os.kill(next(pid for pid in others if name_of(pid) != "proxy-stats"), signal.SIGKILL)
     runner.communicate(timeout=240)
     first, second = rows_of(place)
     assert (first["status"], first["stands"]) == ("invalid", "") and "errors: " in first["reason"]
