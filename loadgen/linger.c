@@ -86,8 +86,8 @@ void linger_end(struct worker *worker) {
     struct lingerers *lingerers = &worker->lingerers;
     struct lingerer *lingerer;
 
-    TAILQ_FOREACH (lingerer, &lingerers->waiting, others)
-        worker->engine->close(lingerer->connection);
+    TAILQ_FOREACH(lingerer, &lingerers->waiting, others)
+    worker->engine->close(lingerer->connection);
     for (int i = 0; i < lingerers->count; i++)
         free(lingerers->all[i].connection);
     free(lingerers->all);

@@ -25,8 +25,8 @@ struct address source_address(const struct source *source, uint64_t turn);
 char *source_format(const struct address *address, char *text);
 
 /*
- * Begins to connect, from the turn-th address if there is any. The kernel chooses the port knowing where it is going to.
- * Returns a non-blocking socket that belongs to the caller, connected or still connecting, or -1 with errno set.
+ * Begins to connect, from the turn-th address if there is any. The kernel chooses the port knowing where it is going
+ * to. Returns a non-blocking socket that belongs to the caller, connected or still connecting, or -1 with errno set.
  */
 int source_connect(const struct source *source, uint64_t turn, const struct address *target);
 

@@ -23,8 +23,8 @@ void backends_free(struct backends *backends);
 void backends_replace(struct backends *backends, const struct address_list *list);
 
 /*
- * In the master: from here on text, which must stay where it is, is resolved anew every every_ns, on loop, for these and
- * no others; 0: never. Takes the place of what was asked for before.
+ * In the master: from here on text, which must stay where it is, is resolved anew every every_ns, on loop, for these
+ * and no others; 0: never. Takes the place of what was asked for before.
  */
 void backends_refresh(struct backends *backends, const char *text, uint64_t every_ns, struct ev_loop *loop);
 
