@@ -84,10 +84,9 @@ bool linger_is_empty(const struct worker *worker) {
 
 void linger_end(struct worker *worker) {
     struct lingerers *lingerers = &worker->lingerers;
-    struct lingerer *lingerer;
 
-    TAILQ_FOREACH(lingerer, &lingerers->waiting, others)
-    worker->engine->close(lingerer->connection);
+    for (struct lingerer *open = TAILQ_FIRST(&lingerers->waiting); open; open = TAILQ_NEXT(open, others))
+        worker->engine->close(open->connection);
     for (int i = 0; i < lingerers->count; i++)
         free(lingerers->all[i].connection);
     free(lingerers->all);
