@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* proxy: takes TLS connections and passes what they carry, in the clear, to a backend. */
 #include "access_log.h"
+#include "allocator.h"
 #include "config_file.h"
 #include "log.h"
 #include "master.h"
@@ -382,6 +383,7 @@ int main(int argc, char **argv) {
 
     argument_count = argc;
     arguments = argv;
+    allocator_serve_tls();
     log_open("proxy");
     reason = read_settings(&read);
     if (reason)
