@@ -56,7 +56,7 @@ static void *take_slab(unsigned class) {
     if (!region || (size_t)(slab - region) == REGION_BYTES)
         return NULL;
     region_unused += SLAB_BYTES;
-    slab_class[(size_t)(slab - region) / SLAB_BYTES] = (uint8_t)class;
+    slab_class[(size_t)(slab - region) / SLAB_BYTES] = (uint8_t) class;
     for (size_t at = SLAB_BYTES / size * size; at > size; at -= size) {
         struct free_piece *piece = (struct free_piece *)(void *)(slab + at - size);
         piece->next = free_pieces[class];
@@ -129,6 +129,8 @@ static void give_back(void *piece, const char *file, int line) {
 }
 
 void allocator_serve_tls(void) {
+    if (getenv("TLSDYNO_PLAIN_MALLOC"))
+        return;
 #ifndef __SANITIZE_ADDRESS__
     void *space = mmap(NULL, REGION_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 

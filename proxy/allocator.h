@@ -10,8 +10,9 @@
 
 /*
  * OpenSSL allocates here from now on. To be called before it has allocated anything, else (or without address space for
- * it, or in a build with AddressSanitizer, which must see each piece) all stays with malloc. Memory that was needed once
- * is kept for the next who needs it.
+ * it, or in a build with AddressSanitizer, which must see each piece) all stays with malloc; so it does with
+ * TLSDYNO_PLAIN_MALLOC in the environment, for valgrind. Memory that was needed
+ * once is kept for the next who needs it.
  */
 void allocator_serve_tls(void);
 
