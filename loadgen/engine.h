@@ -45,7 +45,7 @@ struct engine_config {
 struct engine_facts {
     bool resumed;            /* as the TLS library says */
     bool offered;            /* a session really was in the ClientHello */
-    const char *tls_version; /* of negotiated parameters, "" is: there was none (no group in a TLS 1.2 resumption, or by psk_ke) */
+    const char *tls_version; /* of negotiated parameters, "" is: none (of groups: a TLS 1.2 resumption, or psk_ke) */
     const char *cipher;
     const char *group;
     const char *sigalg;          /* what the server signed with; IANA's name */
