@@ -103,17 +103,88 @@ void http_framing_init_request(struct http_framing *framing, char *target, size_
     target[0] = '\0';
 }
 
-void http_framing_init_response(struct http_framing *framing) {
+void http_framing_init_response(struct http_framing *framing, struct http_known_head *known) {
     init(framing, HTTP_RESPONSE);
+    framing->known = known;
+    framing->between = true;
 }
 
 void http_framing_expect_no_body(struct http_framing *framing) {
     framing->head_only = true;
 }
 
+/* ---- Heads that are known ---- */
+
+/* The head is bytes[0..used]: the parser stops before its last byte. */
+static void remember_head(struct http_framing *framing, const char *bytes, size_t used, size_t length) {
+    struct http_known_head *known = framing->known;
+
+    if (used >= length || used >= sizeof known->bytes || bytes[used] != '\n')
+        return; /* too long */
+    if (!framing->keep_alive || framing->status < 200 || !(framing->parser.flags & F_CONTENTLENGTH))
+        return;
+    known->length = used + 1;
+    known->status = framing->status;
+    known->content_length = framing->content_length;
+    memcpy(known->bytes, bytes, known->length);
+}
+
+static bool is_known_head(const struct http_framing *framing, const char *bytes, size_t length) {
+    const struct http_known_head *known = framing->known;
+
+    return known->length > 0 && length >= known->length && memcmp(bytes, known->bytes, known->length) == 0;
+}
+
+static size_t take_known_head(struct http_framing *framing) {
+    const struct http_known_head *known = framing->known;
+
+    framing->between = false;
+    framing->is_known = true;
+    framing->holds_byte = true;
+    framing->left_bytes = framing->content_length = known->content_length;
+    framing->has_length = true;
+    framing->keep_alive = true;
+    framing->status = known->status;
+    framing->event = HTTP_HEADERS;
+    return known->length - 1;
+}
+
+/* As the parser does it, the last byte of head and body is held back, so that there is one left for what comes next. */
+static size_t feed_known(struct http_framing *framing, const char *bytes, size_t length) {
+    size_t used = framing->holds_byte ? 1 : 0;
+
+    if (length == 0) {
+        framing->event = HTTP_BAD;
+        framing->error = http_errno_description(HPE_INVALID_EOF_STATE);
+        return 0;
+    }
+    framing->holds_byte = false;
+    if (framing->left_bytes == 0) {
+        framing->is_known = false;
+        framing->between = true;
+        framing->event = HTTP_DONE;
+        return used;
+    }
+    framing->body_bytes = length - used < framing->left_bytes ? length - used : (size_t)framing->left_bytes;
+    if (framing->body_bytes == 0) {
+        framing->event = HTTP_MORE;
+        return used;
+    }
+    framing->body = bytes + used;
+    framing->left_bytes -= framing->body_bytes;
+    framing->holds_byte = framing->left_bytes == 0;
+    framing->event = HTTP_BODY;
+    return used + framing->body_bytes - (framing->holds_byte ? 1 : 0);
+}
+
 size_t http_framing_feed(struct http_framing *framing, const char *bytes, size_t length) {
+    bool begins = framing->known && framing->between && !framing->head_only;
     size_t used;
 
+    if (framing->is_known)
+        return feed_known(framing, bytes, length);
+    if (begins && is_known_head(framing, bytes, length))
+        return take_known_head(framing);
     framing->event = HTTP_MORE;
     used = http_parser_execute(&framing->parser, &settings, bytes, length);
     switch (HTTP_PARSER_ERRNO(&framing->parser)) {
@@ -133,5 +204,9 @@ size_t http_framing_feed(struct http_framing *framing, const char *bytes, size_t
         framing->event = HTTP_BAD;
         framing->error = "the connection changes its protocol";
     }
+    if (begins && framing->event == HTTP_HEADERS)
+        remember_head(framing, bytes, used, length);
+    /* After the last message of a connection, the parser takes no more. */
+    framing->between = framing->event == HTTP_DONE ? framing->keep_alive : framing->between && length == 0;
     return used;
 }

@@ -18,6 +18,17 @@ enum http_event {
     HTTP_BAD,     /* not HTTP: error says why; the connection is of no more use */
 };
 
+/*
+ * A response head that was parsed, with what came of it, so that the same bytes need not be parsed again: mostly, one
+ * response has the head of the last. Only heads with Content-Length after which the connection goes on are kept.
+ */
+struct http_known_head {
+    size_t length; /* 0: none */
+    unsigned status;
+    uint64_t content_length;
+    char bytes[1024];
+};
+
 struct http_framing {
     http_parser parser;
     enum http_event event;
@@ -34,6 +45,11 @@ struct http_framing {
     const char *error;       /* of HTTP_BAD */
     /* Private. */
     bool in_expect;
+    bool between;                  /* messages: the next byte begins one */
+    bool is_known;                 /* the parser sees nothing of this message: its head is known->bytes */
+    bool holds_byte;               /* is_known: of what came before, the last byte is yet to be used */
+    uint64_t left_bytes;           /* is_known: of the body */
+    struct http_known_head *known; /* NULL: all heads are parsed */
     size_t target_size, target_length;
     char *target;
 };
@@ -43,7 +59,9 @@ struct http_framing {
  * with a longer one is HTTP_BAD.
  */
 void http_framing_init_request(struct http_framing *framing, char *target, size_t target_size);
-void http_framing_init_response(struct http_framing *framing);
+
+/* known (may be NULL) is the caller's, zeroed at first; all connections of a thread can have the same. */
+void http_framing_init_response(struct http_framing *framing, struct http_known_head *known);
 
 /* The next response has no body whatever its head says: it answers a HEAD request. */
 void http_framing_expect_no_body(struct http_framing *framing);

@@ -135,7 +135,7 @@ bool client_step_handshaking(struct client *client) {
         client_count_done(client, LATENCY_CONNECTION, now_ns);
         return client_begin_end(client, now_ns);
     }
-    http_framing_init_response(&client->framing);
+    http_framing_init_response(&client->framing, &worker->known_head);
     /* One that is to be held shows first that it works. */
     if (worker->plan->opens_ahead && !worker->plan->hold)
         return client_go_on(client, now_ns);

@@ -21,6 +21,9 @@ enum resume_with { RESUME_WITH_ANY, RESUME_WITH_ID, RESUME_WITH_TICKET };
 /* The light engine's: what it sends as its public share of a key exchange (see light/group.h). */
 enum key_share_kind { KEY_SHARE_BASE, KEY_SHARE_REUSE, KEY_SHARE_FRESH };
 
+/* With TLS 1.3: the PSK key exchange modes that are offered (RFC 8446, 4.2.9). */
+enum psk_mode { PSK_MODE_DHE_KE, PSK_MODE_KE, PSK_MODE_ANY };
+
 struct engine_config {
     int tls_version;     /* the only one to speak; 0: what the library offers */
     const char *cipher;  /* a TLS 1.3 suite, or a list for the older versions; NULL: the library's */
@@ -30,6 +33,7 @@ struct engine_config {
     bool resume;         /* sessions are wanted; if not, none is asked for or kept */
     enum resume_with resume_with;
     enum key_share_kind key_share;
+    enum psk_mode psk_mode;
     bool flush_handshake; /* hold back no part of a handshake: neither write nor end may follow */
     bool verify_peer;
     const char *ca_file; /* NULL: the library's default */
@@ -41,7 +45,7 @@ struct engine_config {
 struct engine_facts {
     bool resumed;            /* as the TLS library says */
     bool offered;            /* a session really was in the ClientHello */
-    const char *tls_version; /* of negotiated parameters, "" is: there was none (no group in a TLS 1.2 resumption) */
+    const char *tls_version; /* of negotiated parameters, "" is: none (of groups: a TLS 1.2 resumption, or psk_ke) */
     const char *cipher;
     const char *group;
     const char *sigalg;          /* what the server signed with; IANA's name */

@@ -374,12 +374,18 @@ static const char *configure(SSL_CTX *context, const struct engine_config *confi
                                                            : SSL_SESS_CACHE_OFF);
     if (config->resume)
         SSL_CTX_sess_set_new_cb(context, session_arrived);
+    if (config->psk_mode == PSK_MODE_KE)
+        return refuse("--psk-mode: psk_ke: OpenSSL offers it together with psk_dhe_ke only (any)");
+    if (config->psk_mode == PSK_MODE_ANY)
+        SSL_CTX_set_options(context, SSL_OP_ALLOW_NO_DHE_KEX);
     if (config->cipher)
         reason = set_cipher(context, config->cipher, &min_version, &max_version);
     if (reason)
         return reason;
     if (config->resume && config->resume_with == RESUME_WITH_ID && min_version >= TLS1_3_VERSION)
         return refuse("--resume-with: id: a TLS 1.3 resumption is always by ticket (PSK)");
+    if (config->psk_mode != PSK_MODE_DHE_KE && max_version && max_version < TLS1_3_VERSION)
+        return refuse("--psk-mode: only TLS 1.3 has PSK modes");
     if (SSL_CTX_set_min_proto_version(context, min_version) != 1 ||
         SSL_CTX_set_max_proto_version(context, max_version) != 1)
         return refuse("--tls-version: not spoken by %s", OpenSSL_version(OPENSSL_VERSION));

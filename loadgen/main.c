@@ -37,7 +37,7 @@ static struct engine_config tls;
 static const char *tls_version, *sni;
 static const char *headers[HEADERS_MAX];
 static int header_count, engine_choice = -1, key_share_choice = -1, method_choice = -1, resume_choice = -1,
-                         close_choice = CLOSE_NOTIFY;
+                         psk_choice = -1, close_choice = CLOSE_NOTIFY;
 static uint64_t body_size = UINT64_MAX;
 static bool owns_target, requests_given;
 static int arrivals_choice = -1, proxy_choice = -1;
@@ -50,6 +50,7 @@ static const char *const key_share_names[] = {"base", "reuse", "fresh", NULL};
 static const char *const arrivals_names[] = {"fixed", "poisson", NULL};
 static const char *const proxy_names[] = {"v1", "v2", NULL};
 static const char *const resume_names[] = {"any", "id", "ticket", NULL};
+static const char *const psk_names[] = {"psk_dhe_ke", "psk_ke", "any", NULL};
 static const char *const close_names[] = {"fin", "notify", "rst", NULL};
 
 static const char *parse_cpus(void *target, const char *value) {
@@ -165,6 +166,11 @@ static const struct option_spec options[] = {
     {"resume-with", 0, OPTION_CHOICE, "id|ticket|any",
      "keep only sessions that resume in this way (any); id means TLS 1.2 or older", &resume_choice,
      .choices = resume_names},
+    {"psk-mode", 0, OPTION_CHOICE, "psk_dhe_ke|psk_ke|any",
+     "how TLS 1.3 sessions are offered to be resumed: with a new key exchange (psk_dhe_ke), without (psk_ke, light "
+     "engine "
+     "only), or as the server likes. One that does not resume so means a full handshake, so a key share is always sent",
+     &psk_choice, .choices = psk_names},
     {"tls-version", 0, OPTION_STRING, "V", "the only version to speak: TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3",
      &tls_version},
     {"cipher", 0, OPTION_STRING, "NAME",
@@ -315,6 +321,7 @@ static void check_plain_http(void) {
         {"--sigalgs", tls.sigalgs != NULL},    {"--sni", sni != NULL},
         {"--alpn", tls.alpn != NULL},          {"--verify-peer", tls.verify_peer},
         {"--ca", tls.ca_file != NULL},         {"--key-share", key_share_choice >= 0},
+        {"--psk-mode", psk_choice >= 0},
     };
 
     for (size_t i = 0; i < sizeof tls_options / sizeof *tls_options; i++)
@@ -394,6 +401,9 @@ static void check_tls(void) {
     }
     if (resume_choice >= 0 && !plan.engine_config.resume)
         fail(EXIT_USAGE, "--resume-with: %s: nothing is resumed with --reuse never", resume_names[resume_choice]);
+    if (psk_choice >= 0 && !plan.engine_config.resume)
+        fail(EXIT_USAGE, "--psk-mode: %s: nothing is resumed with --reuse never", psk_names[psk_choice]);
+    plan.engine_config.psk_mode = psk_choice < 0 ? PSK_MODE_DHE_KE : (enum psk_mode)psk_choice;
     if (tls.ca_file && !tls.verify_peer)
         fail(EXIT_USAGE, "--ca: %s: is used with --verify-peer only", tls.ca_file);
     if (tls.ca_file && access(tls.ca_file, R_OK) != 0)

@@ -2,6 +2,7 @@
 #ifndef TLSDYNO_WORKER_H
 #define TLSDYNO_WORKER_H
 /* One process of the load generator: its connection slots, its phase, its tally. */
+#include "http_framing.h"
 #include "linger.h"
 #include "pacing.h"
 #include "plan.h"
@@ -38,9 +39,10 @@ struct worker {
     ev_signal terminate;
     bool ended; /* its loop need not go on */
     uint64_t source_turn[PLAN_TARGETS_MAX];
-    uint64_t last_done_ns;         /* the last operation was done, or had failed */
-    uint64_t user_ns, system_ns;   /* CPU time when the measured phase began */
-    char bytes[WORKER_READ_BYTES]; /* what the slot at work just read */
+    struct http_known_head known_head; /* of responses to all slots */
+    uint64_t last_done_ns;             /* the last operation was done, or had failed */
+    uint64_t user_ns, system_ns;       /* CPU time when the measured phase began */
+    char bytes[WORKER_READ_BYTES];     /* what the slot at work just read */
 };
 
 /* A worker's whole life, in a process and on a loop of its own; returns its exit status. */

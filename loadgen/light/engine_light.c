@@ -123,6 +123,8 @@ static const char *set_versions(struct light_engine *engine) {
         return refuse("--resume-with", "id", "a TLS 1.3 resumption is always by ticket (PSK)");
     if (engine->min_version < TLS1_VERSION || engine->max_version > TLS1_3_VERSION)
         return refuse("--tls-version", "?", "the light engine does not speak it");
+    if (engine->max_version < TLS1_3_VERSION && config->psk_mode != PSK_MODE_DHE_KE)
+        return "--psk-mode: only TLS 1.3 has PSK modes";
     return NULL;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The TLS 1.3 handshake, RFC 8446, 4. psk_dhe_ke is what is offered to resume; early data is not. */
+/* The TLS 1.3 handshake, RFC 8446, 4. To resume, the PSK modes of psk_mode are offered; early data is not. */
 #include "connection.h"
 #include "handshake.h"
 
@@ -77,10 +77,38 @@ static void begin_keys(struct light_connection *connection, bool with_psk, const
     direction_set_traffic_secret(&connection->in, suite, handshake->server_secret, NULL);
 }
 
+/*
+ * What the key exchange gives; *group is NULL where there is none, and what there is instead are Hash.length zeros
+ * (7.1). Whether there is one must be among what was offered: a PSK that is accepted with a share is psk_dhe_ke,
+ * without one psk_ke, and without PSK there is always a share.
+ */
+static enum alert exchange_keys(const struct light_connection *connection, const struct server_hello *hello,
+                                const struct group **group, uint8_t *shared, size_t *length) {
+    const struct key_share *share = connection->handshake->share;
+    enum psk_mode mode = connection->engine->config.psk_mode;
+
+    *group = NULL;
+    if (hello->group == 0) {
+        if (!hello->has_psk || mode == PSK_MODE_DHE_KE)
+            return ALERT_MISSING_EXTENSION;
+        *length = hash_bytes(connection->suite->hash);
+        memset(shared, 0, *length);
+        return NO_ALERT;
+    }
+    if (hello->group != share->group->id || hello->share.left != share->group->public_bytes ||
+        (hello->has_psk && mode == PSK_MODE_KE) || !key_share_agree(share, hello->share.at, shared))
+        return ALERT_ILLEGAL_PARAMETER;
+    *group = share->group;
+    *length = share->group->secret_bytes;
+    return NO_ALERT;
+}
+
 enum alert handshake13_server_hello(struct light_connection *connection, const struct server_hello *hello,
                                     const struct message *message) {
     struct handshake *handshake = connection->handshake;
     uint8_t shared[GROUP_SECRET_MAX];
+    size_t shared_length;
+    enum alert alert;
 
     if (!message->is_last)
         return ALERT_UNEXPECTED_MESSAGE;
@@ -90,22 +118,18 @@ enum alert handshake13_server_hello(struct light_connection *connection, const s
         return ALERT_ILLEGAL_PARAMETER;
     if (hello->is_retry)
         return retry(connection, hello, message);
-    const struct group *group = handshake->share->group;
-    if (hello->group == 0)
-        return ALERT_MISSING_EXTENSION;
-    if (hello->group != group->id || hello->share.left != group->public_bytes ||
-        !key_share_agree(handshake->share, hello->share.at, shared))
-        return ALERT_ILLEGAL_PARAMETER;
     if (hello->has_psk &&
         (hello->psk != 0 || !handshake->offered_suite || handshake->offered_version < TLS1_3_VERSION ||
          handshake->offered_suite->hash != connection->suite->hash))
         return ALERT_ILLEGAL_PARAMETER;
+    alert = exchange_keys(connection, hello, &connection->group, shared, &shared_length);
+    if (alert != NO_ALERT)
+        return alert;
     connection->resumed = hello->has_psk;
-    connection->group = group;
     if (!handshake->retried)
         transcript_begin(handshake, connection->suite->hash);
     transcript_add(handshake, message);
-    begin_keys(connection, hello->has_psk, shared, group->secret_bytes);
+    begin_keys(connection, hello->has_psk, shared, shared_length);
     handshake->expect = EXPECT_ENCRYPTED_EXTENSIONS;
     return NO_ALERT;
 }

@@ -23,6 +23,7 @@ enum extension {
     EXTENSION_RENEGOTIATION_INFO = 0xff01,
 };
 
+#define PSK_KE     0
 #define PSK_DHE_KE 1
 /* Of a ClientHello without its ticket: some 90 for what is no extension, suites, constant extensions, name, share. */
 #define HELLO_BYTES (128 + 2 * SUITES_MAX + 512 + 300 + GROUP_PUBLIC_MAX + 64)
@@ -64,6 +65,19 @@ static void write_versions(struct writer *writer, const struct light_engine *eng
     writer_end(writer, extension, 2);
 }
 
+static void write_psk_modes(struct writer *writer, const struct light_engine *engine) {
+    enum psk_mode mode = engine->config.psk_mode;
+
+    writer_u16(writer, EXTENSION_PSK_KEY_EXCHANGE_MODES);
+    size_t extension = writer_begin(writer, 2), list = writer_begin(writer, 1);
+    if (mode != PSK_MODE_KE)
+        writer_u8(writer, PSK_DHE_KE);
+    if (mode != PSK_MODE_DHE_KE)
+        writer_u8(writer, PSK_KE);
+    writer_end(writer, list, 1);
+    writer_end(writer, extension, 2);
+}
+
 bool hello_prepare(struct light_engine *engine) {
     struct writer writer = writer_of(engine->extensions, sizeof engine->extensions);
 
@@ -81,7 +95,7 @@ bool hello_prepare(struct light_engine *engine) {
     if (engine->max_version >= TLS1_3_VERSION) {
         write_versions(&writer, engine);
         /* Also where no session is wanted: a server makes tickets for OpenSSL's clients then, too. */
-        writer_bytes(&writer, (const uint8_t[]){0, EXTENSION_PSK_KEY_EXCHANGE_MODES, 0, 2, 1, PSK_DHE_KE}, 6);
+        write_psk_modes(&writer, engine);
     }
     engine->extensions_bytes = writer.length;
     return !writer.full;
@@ -320,7 +334,7 @@ static bool read_extension(struct server_hello *hello, uint16_t type, struct rea
         hello->group = reader_u16(&body);
         if (!hello->is_retry)
             hello->share = reader_vector(&body, 2);
-        return reader_is_done(&body);
+        return reader_is_done(&body) && hello->group != 0; /* which is reserved, and means none to us */
     case EXTENSION_COOKIE:
         hello->cookie = reader_vector(&body, 2);
         return reader_is_done(&body);

@@ -129,7 +129,7 @@ struct light_connection {
     bool resumed, offered;
     uint16_t sigalg;
     const struct suite *suite;
-    const struct group *group; /* NULL: no key was exchanged, or by RSA */
+    const struct group *group; /* NULL: no key was exchanged (psk_ke too), or by RSA */
     int version;
     const struct certificate_seen *certificate; /* NULL: none came */
     uint32_t chain_bytes;

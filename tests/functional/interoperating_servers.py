@@ -20,7 +20,8 @@ from tlsdyno_suite.subjects.nginx import stream_module
 GROUPS = "X448:X25519:P-521:P-384:P-256"
 CIPHERS = "ALL:@SECLEVEL=0"  # nothing is too old: what is spoken is the client's choice
 GNUTLS_PRIORITY = ("NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:+VERS-TLS1.1:+VERS-TLS1.0:+CIPHER-ALL:+MAC-ALL:+SHA256:"
-                   "+SHA384:+RSA:-GROUP-ALL:+GROUP-FFDHE2048:+GROUP-X448:+GROUP-X25519:+GROUP-SECP521R1:"
+                   "+SHA384:+RSA:+PSK:+ECDHE-PSK:-GROUP-ALL:"
+                   "+GROUP-FFDHE2048:+GROUP-X448:+GROUP-X25519:+GROUP-SECP521R1:"
                    "+GROUP-SECP384R1:+GROUP-SECP256R1")
 
 
@@ -41,7 +42,7 @@ class Task:
 
 def s_server(task: Task) -> list[str]:
     return ["openssl", "s_server", "-accept", f"127.0.0.1:{task.port}", "-www", "-cert", str(task.certificate),
-            "-key", str(task.key), "-cipher", CIPHERS, "-groups", GROUPS]
+            "-key", str(task.key), "-cipher", CIPHERS, "-groups", GROUPS, "-allow_no_dhe_kex"]
 
 
 def gnutls(task: Task) -> list[str]:

@@ -55,6 +55,8 @@ def messages(capture: Path, secrets: Path) -> collections.Counter[int]:
 @pytest.mark.parametrize("server, options, expected", [
     (["-tls1_3"], [], {CLIENT_HELLO: 4, SERVER_HELLO: 4, CERTIFICATE: 4, FINISHED: 8}),
     (["-tls1_3"], ["--reuse", "always"], {CLIENT_HELLO: 4, SERVER_HELLO: 4, CERTIFICATE: 1, FINISHED: 8, TICKET: 5}),
+    (["-tls1_3", "-allow_no_dhe_kex"], ["--reuse", "always", "--psk-mode", "psk_ke"],
+     {CLIENT_HELLO: 4, SERVER_HELLO: 4, CERTIFICATE: 1, FINISHED: 8}),
     (["-tls1_3", "-groups", "P-384"], ["--reuse", "always"],
      {CLIENT_HELLO: 8, SERVER_HELLO: 8, CERTIFICATE: 1, FINISHED: 8}),
     (["-tls1_3", "-verify", "1"], ["--key-share", "fresh"],

@@ -188,6 +188,36 @@ def try_all(servers: Farm, engine: str, server: str, combinations: list[Combinat
     assert not found, "\n".join(found)
 
 
+# ---- How a PSK is used (RFC 8446, 4.2.9) ----
+
+NO_PSK_KE = "its configuration has no word for psk_ke, and OpenSSL does not take it unasked"
+# What becomes of a session that is offered like this: the mode in which it is resumed, or "full" and why it is not.
+PSK_MODES = {
+    "s_server": {"psk_dhe_ke": "psk_dhe_ke", "psk_ke": "psk_ke", "any": "psk_dhe_ke"},
+    "gnutls": {"psk_dhe_ke": "psk_dhe_ke", "psk_ke": "psk_ke", "any": "psk_dhe_ke"},
+    **{server: {"psk_dhe_ke": "psk_dhe_ke", "psk_ke": f"full: {NO_PSK_KE}", "any": "psk_dhe_ke"}
+       for server in ("nginx", "haproxy", "hitch", "stunnel")},
+}
+
+
+@pytest.mark.parametrize("mode", ["psk_dhe_ke", "psk_ke", "any"])
+@pytest.mark.parametrize("server", SERVERS)
+def test_every_psk_mode(servers: Farm, server: str, mode: str) -> None:
+    becomes = PSK_MODES[server][mode]
+    for engine in ENGINES if mode != "psk_ke" else ["light"]:
+        for suite in SUITES_13:
+            combination = Combination("TLSv1.3", suite, "X25519", "ECDSA", "ticket")
+            done = run("loadgen", "--engine", engine, "-c", "1", "-n", "3", "--json", "-", "--psk-mode", mode,
+                       *combination.options(), f"https://127.0.0.1:{servers.port(server, KEYS['ECDSA'])}/")
+            assert done.returncode == 0, (suite, done.stderr)
+            result = json.loads(done.stdout)
+            resumed = 0 if becomes.startswith("full") else 2
+            assert result["totals"]["handshakes_resumed"] == resumed, suite
+            # The row without a signature is that of the resumed ones.
+            groups = [row.get("group") or "" for row in result["negotiated"] if not row.get("sigalg")]
+            assert groups == ([] if not resumed else [""] if becomes == "psk_ke" else ["X25519"]), (engine, suite)
+
+
 def test_every_limit_is_about_something_that_is_tried() -> None:
     tried = {combination.suite for version in VERSIONS for combination in all_of_them(version)}
     tried |= {combination.suite for combination in OPENSSL_ONLY}

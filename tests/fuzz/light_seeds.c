@@ -117,7 +117,7 @@ struct talk {
     int version;
     const char *cipher;
     int group; /* the only one the server takes; 0: any */
-    bool no_tickets, wants_certificate, renegotiates;
+    bool no_tickets, wants_certificate, renegotiates, allows_psk_ke;
 };
 
 static void carry(struct wire *wire, SSL *ssl) {
@@ -192,6 +192,8 @@ static SSL_CTX *new_context(struct talk *what) {
     SSL_CTX_set_session_id_context(context, (const unsigned char *)"seed", 4);
     if (what->no_tickets)
         SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
+    if (what->allows_psk_ke)
+        SSL_CTX_set_options(context, SSL_OP_ALLOW_NO_DHE_KEX);
     if (what->wants_certificate)
         SSL_CTX_set_verify(context, SSL_VERIFY_PEER, without_certificate);
     for (int i = 0; i < 2; i++)
@@ -239,6 +241,7 @@ int main(int argc, char **argv) {
         {"tls13-sha256", 0, TLS1_3_VERSION, "TLS_AES_128_GCM_SHA256"},
         {"tls13-retry", 0, TLS1_3_VERSION, NULL, .group = NID_X9_62_prime256v1},
         {"tls13-certificate-request", 0, TLS1_3_VERSION, NULL, .wants_certificate = true},
+        {"tls13-psk-ke", 4, TLS1_3_VERSION, NULL, .allows_psk_ke = true},
         {"tls13-of-either", 2, TLS1_3_VERSION, NULL},
         {"tls12-gcm-ecdsa", 1, TLS1_2_VERSION, "ECDHE-ECDSA-AES128-GCM-SHA256"},
         {"tls12-chacha-rsa", 1, TLS1_2_VERSION, "ECDHE-RSA-CHACHA20-POLY1305", .group = NID_X9_62_prime256v1},

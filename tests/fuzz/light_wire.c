@@ -111,6 +111,7 @@ struct light_engine *wire_engine(unsigned setting) {
     static struct engine *engines[SETTINGS];
     static const int versions[] = {TLS1_3_VERSION, TLS1_2_VERSION, 0, TLS1_1_VERSION};
     static const char *const ciphers[] = {NULL, "ECDHE-RSA-AES128-SHA256:AES128-SHA", NULL, NULL};
+    static const enum psk_mode psk_modes[] = {PSK_MODE_KE, PSK_MODE_DHE_KE, PSK_MODE_ANY, PSK_MODE_DHE_KE};
 
     setting %= SETTINGS;
     if (!engines[setting]) {
@@ -122,6 +123,7 @@ struct light_engine *wire_engine(unsigned setting) {
             .resume = !(setting & 8),
             .resume_with = setting % 4 == 1 && setting & 16 ? RESUME_WITH_ID : RESUME_WITH_ANY,
             .key_share = (setting & 48) == 48 ? KEY_SHARE_FRESH : KEY_SHARE_BASE,
+            .psk_mode = setting & 4 ? psk_modes[setting % 4] : PSK_MODE_DHE_KE,
             .flush_handshake = (setting & 32) != 0,
             .session_arrived = session_arrived,
         };

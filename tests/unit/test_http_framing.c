@@ -196,7 +196,7 @@ static void assert_response_story(const char *stream, bool to_head, const char *
     for (size_t piece = 1; piece <= strlen(stream); piece++) {
         struct http_framing framing;
 
-        http_framing_init_response(&framing);
+        http_framing_init_response(&framing, NULL);
         if (to_head)
             http_framing_expect_no_body(&framing);
         story[0] = '\0';
@@ -230,12 +230,135 @@ static void the_length_of_a_response_is_told_before_its_body(void **state) {
     struct http_framing framing;
     static const char stream[] = "HTTP/1.1 404 Not Found\r\nContent-Length: 5000000000\r\n\r\n";
 
-    http_framing_init_response(&framing);
+    http_framing_init_response(&framing, NULL);
     http_framing_feed(&framing, stream, sizeof stream - 1);
     assert_int_equal(framing.event, HTTP_HEADERS);
     assert_int_equal(framing.status, 404);
     assert_true(framing.has_length);
     assert_true(framing.content_length == UINT64_C(5000000000));
+}
+
+/* ---- Heads that are known ---- */
+
+#define HEAD "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"
+#define SAME HEAD "abc"
+
+/* What a connection is read as that has heads remembered by one before it, however both are cut. */
+static void assert_story_after(const char *before, const char *stream, const char *expected, enum http_event at_end) {
+    for (size_t first = 1; first <= strlen(before); first++) {
+        for (size_t piece = 1; piece <= strlen(stream); piece++) {
+            struct http_known_head known = {0};
+            struct http_framing framing;
+
+            http_framing_init_response(&framing, &known);
+            read_in_pieces(&framing, before, strlen(before), first);
+            http_framing_init_response(&framing, &known);
+            story[0] = '\0';
+            read_in_pieces(&framing, stream, strlen(stream), piece);
+            assert_string_equal(story, expected);
+            http_framing_feed(&framing, "", 0);
+            assert_int_equal(framing.event, at_end);
+        }
+    }
+}
+
+static void a_known_head_is_read_as_any_other(void **state) {
+    (void)state;
+    assert_story_after(SAME, SAME HEAD "xyz", "HabcDHxyzD", HTTP_MORE);
+    assert_story_after("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+                       "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+                       "HDHD", HTTP_MORE);
+    assert_story_after(SAME, HEAD, "H", HTTP_BAD); /* nothing of the body came */
+    assert_story_after(SAME, HEAD "ab", "Hab", HTTP_BAD);
+    assert_story_after(SAME, SAME "x", "HabcDB", HTTP_BAD);
+    assert_story_after(SAME, "HTTP/1.1 100 Continue\r\n\r\n" SAME, "HDHabcD", HTTP_MORE);
+}
+
+static void a_head_that_is_not_quite_the_known_one_is_parsed(void **state) {
+    (void)state;
+    assert_story_after(SAME, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab", "HabD", HTTP_MORE);
+    assert_story_after(SAME, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX: y\r\n\r\nabc", "HabcD", HTTP_MORE);
+    assert_story_after(SAME, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "B",
+                       HTTP_BAD);
+    assert_story_after("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                       "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", "HxD", HTTP_MORE);
+    assert_story_after("HTTP/1.1 200 OK\r\n\r\nabc", "HTTP/1.1 200 OK\r\n\r\nxyz", "Hxyz", HTTP_DONE);
+    assert_story_after("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\na",
+                       "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\nb", "HbD", HTTP_MORE);
+}
+
+/* Which heads are remembered, and that what is known is what is used: were it parsed, it would say something else. */
+static void only_a_whole_head_with_a_length_is_remembered(void **state) {
+    static const char *const others[] = {
+        "HTTP/1.1 100 Continue\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n\r\n",
+    };
+    struct http_known_head known = {0};
+    struct http_framing framing;
+    (void)state;
+
+    http_framing_init_response(&framing, &known);
+    http_framing_feed(&framing, SAME, 20); /* in two pieces */
+    http_framing_feed(&framing, &SAME[20], sizeof SAME - 1 - 20);
+    assert_int_equal(framing.event, HTTP_HEADERS);
+    assert_int_equal(known.length, 0);
+
+    http_framing_init_response(&framing, &known);
+    http_framing_expect_no_body(&framing);
+    http_framing_feed(&framing, SAME, sizeof SAME - 1);
+    assert_int_equal(known.length, 0);
+
+    http_framing_init_response(&framing, &known);
+    http_framing_feed(&framing, SAME, sizeof SAME - 1);
+    assert_int_equal(known.length, sizeof HEAD - 1);
+    assert_memory_equal(known.bytes, HEAD, sizeof HEAD - 1);
+
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        http_framing_init_response(&framing, &known);
+        http_framing_feed(&framing, others[i], strlen(others[i]));
+        assert_int_equal(framing.event, HTTP_HEADERS);
+        assert_memory_equal(known.bytes, HEAD, sizeof HEAD - 1);
+    }
+    known.status = 299;
+    http_framing_init_response(&framing, &known);
+    http_framing_feed(&framing, SAME, sizeof SAME - 1);
+    assert_int_equal(framing.event, HTTP_HEADERS);
+    assert_int_equal(framing.status, 299);
+    assert_true(framing.has_length && framing.keep_alive);
+    assert_int_equal(framing.content_length, 3);
+
+    /* A response to HEAD has the same head and no body. */
+    http_framing_init_response(&framing, &known);
+    http_framing_expect_no_body(&framing);
+    story[0] = '\0';
+    read_in_pieces(&framing, HEAD SAME, sizeof HEAD SAME - 1, sizeof HEAD SAME);
+    assert_string_equal(story, "HDHabcD");
+}
+
+static void a_head_that_is_too_long_is_not_remembered(void **state) {
+    static const char begin[] = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX: ", end[] = "\r\n\r\nz";
+    (void)state;
+
+    for (size_t over = 0; over < 3; over++) {
+        struct http_known_head known = {0};
+        struct http_framing framing;
+        char stream[sizeof known.bytes + 10];
+        size_t length = sizeof known.bytes - 1 + over; /* of the head */
+
+        memset(stream, 'x', sizeof stream);
+        memcpy(stream, begin, sizeof begin - 1);
+        memcpy(stream + length - 4, end, sizeof end);
+        for (int i = 0; i < 2; i++) {
+            http_framing_init_response(&framing, &known);
+            story[0] = '\0';
+            read_in_pieces(&framing, stream, length + 1, length + 1);
+            assert_string_equal(story, "HzD");
+            assert_int_equal(known.length, over < 2 ? length : 0);
+        }
+    }
 }
 
 int main(void) {
@@ -251,6 +374,10 @@ int main(void) {
         cmocka_unit_test(responses_end_where_their_framing_says),
         cmocka_unit_test(a_response_to_head_has_no_body_but_the_one_after_it_has),
         cmocka_unit_test(the_length_of_a_response_is_told_before_its_body),
+        cmocka_unit_test(a_known_head_is_read_as_any_other),
+        cmocka_unit_test(a_head_that_is_not_quite_the_known_one_is_parsed),
+        cmocka_unit_test(only_a_whole_head_with_a_length_is_remembered),
+        cmocka_unit_test(a_head_that_is_too_long_is_not_remembered),
     };
 
     return cmocka_run_group_tests_name("http_framing", tests, NULL, NULL);

@@ -472,6 +472,140 @@ static void finished_goes_out_at_once_if_nothing_will_follow(void **state) {
     engine_light_free(engine);
 }
 
+/* ---- Resumption without a key exchange ---- */
+
+static struct engine *new_engine_of_psk_mode(enum psk_mode mode) {
+    struct engine_config config = config_of(TLS1_3_VERSION, NULL);
+    struct engine *engine;
+
+    config.psk_mode = mode;
+    assert_null(engine_light_new(&engine, &config));
+    return engine;
+}
+
+static const struct kind any_resumed = {TLS1_3_VERSION, NULL, true};
+
+static void a_psk_is_used_in_a_mode_that_both_sides_allow(void **state) {
+    static const struct {
+        enum psk_mode mode;
+        const char *cipher;
+        bool server_allows, resumed;
+        const char *group;
+    } cases[] = {
+        {PSK_MODE_DHE_KE, "TLS_AES_128_GCM_SHA256", true, true, "X25519"},
+        {PSK_MODE_KE, "TLS_AES_128_GCM_SHA256", true, true, ""},
+        {PSK_MODE_KE, "TLS_AES_256_GCM_SHA384", true, true, ""},
+        {PSK_MODE_KE, "TLS_AES_128_GCM_SHA256", false, false, "X25519"},
+        {PSK_MODE_ANY, "TLS_AES_128_GCM_SHA256", false, true, "X25519"},
+        {PSK_MODE_ANY, "TLS_AES_128_GCM_SHA256", true, true, "X25519"}, /* what OpenSSL prefers */
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct engine *engine = new_engine_of_psk_mode(cases[i].mode);
+        SSL_CTX *context = new_server(TLS1_3_VERSION);
+        struct engine_facts facts;
+        struct bench bench;
+        assert_int_equal(SSL_CTX_set_ciphersuites(context, cases[i].cipher), 1);
+        if (cases[i].server_allows)
+            SSL_CTX_set_options(context, SSL_OP_ALLOW_NO_DHE_KEX);
+        void *session = session_for(&any_resumed, engine, context);
+        begin(&bench, engine, context, session);
+        assert_int_equal(shake_hands(&bench), STREAM_OK);
+        engine->facts(bench.connection, &facts);
+        assert_true(facts.offered);
+        assert_int_equal(facts.resumed, cases[i].resumed);
+        assert_int_equal(SSL_session_reused(bench.ssl), cases[i].resumed);
+        assert_string_equal(facts.group, cases[i].group);
+        assert_string_equal(facts.cipher, cases[i].cipher);
+        assert_both_talk(&bench);
+        assert_non_null(bench.session); /* it can go on like that */
+        engine->session_free(session);
+        end(&bench);
+        SSL_CTX_free(context);
+        engine_light_free(engine);
+    }
+}
+
+/* A ServerHello as the first record of a flight: without this extension, and with these bytes after the others. */
+static size_t change_extensions(uint8_t *flight, size_t length, int without, const uint8_t *more, size_t more_bytes) {
+    size_t record_end = 5 + (size_t)(flight[3] << 8 | flight[4]);
+    size_t list = 5 + 4 + 2 + 32 + 1 + flight[5 + 4 + 2 + 32] + 2 + 1, at = list + 2, end = record_end;
+
+    while (at < end) {
+        size_t size = 4 + (size_t)(flight[at + 2] << 8 | flight[at + 3]);
+        if ((flight[at] << 8 | flight[at + 1]) == without) {
+            memmove(flight + at, flight + at + size, length - at - size);
+            end -= size;
+            length -= size;
+        } else {
+            at += size;
+        }
+    }
+    if (more_bytes > 0) {
+        memmove(flight + end + more_bytes, flight + end, length - end);
+        memcpy(flight + end, more, more_bytes);
+        end += more_bytes;
+        length += more_bytes;
+    }
+    flight[3] = (uint8_t)((end - 5) >> 8);
+    flight[4] = (uint8_t)(end - 5);
+    flight[7] = (uint8_t)((end - 9) >> 8);
+    flight[8] = (uint8_t)(end - 9);
+    flight[list] = (uint8_t)((end - list - 2) >> 8);
+    flight[list + 1] = (uint8_t)(end - list - 2);
+    return length;
+}
+
+static void a_mode_that_was_not_offered_is_refused(void **state) {
+    static const uint8_t share[4 + 4 + 32] = {0, 51, 0, 36, 0, 29, 0, 32, 9};
+    static const uint8_t no_group[4 + 4 + 1] = {0, 51, 0, 5, 0, 0, 0, 1, 1};
+    enum { NONE = -1, SHARE = 51, PSK = 41 };
+    static const struct {
+        enum psk_mode mode;
+        int without;
+        const uint8_t *more;
+        size_t more_bytes;
+        uint8_t alert;
+    } cases[] = {
+        {PSK_MODE_ANY, SHARE, NULL, 0, 20},           /* psk_ke is taken: it is the server's keys that are others */
+        {PSK_MODE_DHE_KE, SHARE, NULL, 0, 109},       /* psk_ke */
+        {PSK_MODE_KE, NONE, share, sizeof share, 47}, /* psk_dhe_ke */
+        {PSK_MODE_KE, PSK, NULL, 0, 109},             /* no key at all */
+        {PSK_MODE_KE, NONE, no_group, sizeof no_group, 50}, /* a share of group 0 is not "no share" */
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct engine *engine = new_engine_of_psk_mode(cases[i].mode);
+        SSL_CTX *context = new_server(TLS1_3_VERSION);
+        uint8_t flight[65536];
+        struct bench bench;
+        SSL_CTX_set_options(context, SSL_OP_ALLOW_NO_DHE_KEX);
+        void *session = session_for(&any_resumed, engine, context);
+        begin(&bench, engine, context, session);
+        assert_int_equal(engine->handshake(bench.connection), STREAM_RETRY);
+        carry_to_server(&bench);
+        SSL_do_handshake(bench.ssl);
+        ERR_clear_error();
+        size_t length = take_from_server(&bench, flight, sizeof flight / 2);
+        length = change_extensions(flight, length, cases[i].without, cases[i].more, cases[i].more_bytes);
+        give_to_client(&bench, flight, length);
+        enum stream_result result = engine->handshake(bench.connection);
+        if (result == STREAM_RETRY) /* the first after a short read does not read */
+            result = engine->handshake(bench.connection);
+        assert_int_equal(result, STREAM_ERROR);
+        assert_int_equal(engine->why(bench.connection), LOAD_TLS_PROTOCOL);
+        assert_int_equal(recv(bench.fd, flight, sizeof flight, 0), 7);
+        assert_int_equal(flight[0], 21);
+        assert_int_equal(flight[6], cases[i].alert);
+        engine->session_free(session);
+        end(&bench);
+        SSL_CTX_free(context);
+        engine_light_free(engine);
+    }
+}
+
 /* ---- A socket that takes little at a time ---- */
 
 static void a_write_that_does_not_fit_goes_on_later(void **state) {
@@ -793,6 +927,8 @@ static void what_it_does_not_speak_is_refused_with_the_option(void **state) {
         {{.verify_peer = true}, "--verify-peer: "},
         {{.resume = true, .resume_with = RESUME_WITH_ID, .tls_version = TLS1_3_VERSION}, "--resume-with: id: "},
         {{.tls_version = 0x300}, "--tls-version: "},
+        {{.resume = true, .psk_mode = PSK_MODE_KE, .tls_version = TLS1_2_VERSION}, "--psk-mode: "},
+        {{.resume = true, .psk_mode = PSK_MODE_ANY, .cipher = "AES128-SHA"}, "--psk-mode: "},
     };
     (void)state;
 
@@ -815,6 +951,8 @@ int main(void) {
         cmocka_unit_test(keys_are_updated_when_the_server_says_so),
         cmocka_unit_test(renegotiation_is_refused_and_talk_goes_on),
         cmocka_unit_test(finished_goes_out_at_once_if_nothing_will_follow),
+        cmocka_unit_test(a_psk_is_used_in_a_mode_that_both_sides_allow),
+        cmocka_unit_test(a_mode_that_was_not_offered_is_refused),
         cmocka_unit_test(a_write_that_does_not_fit_goes_on_later),
         cmocka_unit_test(a_wire_cut_at_any_byte_is_an_unexpected_end),
         cmocka_unit_test(any_changed_bit_is_an_error),
