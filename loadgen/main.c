@@ -131,6 +131,10 @@ static const struct option_spec options[] = {
      &plan.hold},
     {"hold-interval", 0, OPTION_DURATION, "T", "how often each held connection is asked whether it is alive (30s)",
      &plan.hold_interval_ns, .min = NS_PER_MS},
+    {"coalesce", 0, OPTION_DURATION, "T",
+     "closed loop: handle together what happens within T of the first event. A generator that is mostly idle costs "
+     "less for it; latencies are up to T longer at each step (0)",
+     &plan.coalesce_ns, .max = 100 * NS_PER_MS},
     {"timeout", 0, OPTION_DURATION, "T", "longest connect, handshake or standstill of a transaction (10s)",
      &plan.timeout_ns, .min = NS_PER_MS},
     {"close", 0, OPTION_CHOICE, "fin|notify|rst",
@@ -285,6 +289,8 @@ static void check_load(void) {
         check_hold();
     else if (plan.pacing.rate_per_s > 0)
         plan.pacing.arrivals = arrivals_choice == 1 ? ARRIVALS_POISSON : ARRIVALS_FIXED;
+    if (plan.coalesce_ns && plan.pacing.arrivals != ARRIVALS_NONE)
+        fail(EXIT_USAGE, "--coalesce: not in the open loop, where every arrival has its moment");
     plan.opens_ahead = plan.pacing.arrivals != ARRIVALS_NONE && plan.requests_per_connection > 1;
     if (plan.histogram_file && plan.requests_per_connection == 0)
         fail(EXIT_USAGE, "--histogram: %s: there are no transactions with --requests-per-connection 0",

@@ -246,6 +246,8 @@ static json_t *result_json(const struct report *report) {
     set_real(result, "duration_s", measured.seconds);
     set_integer(result, "workers", plan->workers);
     set_integer(result, "connections", plan->connections);
+    if (plan->coalesce_ns)
+        set_real(result, "coalesce_us", (double)plan->coalesce_ns / NS_PER_US);
     set_loop(result, report);
     set_origin(result, plan);
     set_counters(result, &tally->phase[PHASE_MEASURED], &measured);

@@ -35,6 +35,18 @@ def new_context(certificate) -> Callable[..., ssl.SSLContext]:
     return functools.partial(server_context, certificate[2])
 
 
+@pytest.mark.parametrize("requests", [0, 1, "inf"])
+def test_what_is_handled_together_is_counted_one_by_one(new_context, requests):
+    with serving(new_context("TLSv1.3")) as server:
+        result = load("--coalesce", "20ms", "-c", 5, "-n", 50, "--requests-per-connection", requests, server.url)
+    agrees(result, server)
+    assert result["coalesce_us"] == 20000
+    # What happens 20 ms after an event is never seen earlier, and so it is told.
+    assert result["latency_us"]["handshake_full"]["min"] >= 20000
+    if requests:
+        assert result["latency_us"]["transaction"]["min"] >= 20000
+
+
 # ---- Which handshakes are resumed ----
 
 KINDS = [("TLSv1.2", "id"), ("TLSv1.2", "ticket"), ("TLSv1.2", "any"), ("TLSv1.3", "ticket"), ("TLSv1.3", "any")]
@@ -551,6 +563,8 @@ HTTP = "http://127.0.0.1:1/"
     (["--json", "/nonexistent/x", HTTPS], "--json: /nonexistent/x: No such file"),
     (["--series", "/nonexistent/x", HTTPS], "--series: /nonexistent/x: No such file"),
     (["--unix", "relative", HTTP], f"{HTTP}: --unix needs a path"),
+    (["--coalesce", "1ms", "--rate", "10", HTTPS], "--coalesce: not in the open loop"),
+    (["--coalesce", "1s", HTTPS], "--coalesce: 1s: must be at most"),
 ])
 def test_bad_usage_is_one_line_and_nothing_starts(arguments, line):
     done = run("loadgen", *arguments)
