@@ -55,6 +55,7 @@ static struct ev_loop *begin_process(struct prefork *pool) {
     struct ev_loop *loop;
 
     close(pool->lifeline[1]);
+    ev_loop_destroy(pool->loop); /* its epoll is the master's: what is done to it here would be done there */
     loop = ev_loop_new(EVFLAG_AUTO);
     if (!loop)
         fail(EXIT_FAILED, "no event loop");

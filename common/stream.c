@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <ev.h>
 #include <openssl/err.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -151,12 +150,4 @@ void stream_close(struct stream *stream) {
     if (stream->fd >= 0)
         close(stream->fd);
     *stream = (struct stream){.fd = -1};
-}
-
-const char *stream_error(const struct stream *stream) {
-    if (stream->tls_error) {
-        const char *reason = ERR_reason_error_string(stream->tls_error);
-        return reason ? reason : "TLS error";
-    }
-    return stream->error ? strerror(stream->error) : "closed in the middle of a record";
 }

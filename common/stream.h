@@ -13,7 +13,7 @@ enum stream_result {
     STREAM_OK,
     STREAM_RETRY, /* not now: wait until the socket is ready for stream.wants */
     STREAM_EOF,   /* the peer will send no more (FIN, close_notify); writing may still work */
-    STREAM_ERROR, /* the stream is of no more use: stream_error says why */
+    STREAM_ERROR, /* the stream is of no more use: error and tls_error say why */
 };
 
 struct stream {
@@ -56,8 +56,5 @@ bool stream_has_pending(const struct stream *stream);
 
 /* Closes and forgets everything. A TLS session that ended in an error is not kept for resumption. Idempotent. */
 void stream_close(struct stream *stream);
-
-/* Why, of the last STREAM_ERROR: a short text, valid until the next call. */
-const char *stream_error(const struct stream *stream);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "address.h"
 #include "affinity.h"
+#include "descriptor_limit.h"
 #include "log.h"
 #include "options.h"
 #include "prefork.h"
@@ -11,7 +12,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 enum mode { MODE_HTTP, MODE_HTTPS, MODE_SOCK };
@@ -126,16 +126,6 @@ static SSL_CTX *make_tls_context(void) {
     return context;
 }
 
-/* As many descriptors as the system allows: each connection is one. */
-static void raise_descriptor_limit(void) {
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max)
-        return;
-    limit.rlim_cur = limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 static int run_worker(const struct prefork_worker *self, struct ev_loop *loop, void *context) {
     return server_run(self->index, loop, context);
 }
@@ -159,7 +149,7 @@ int main(int argc, char **argv) {
     server.workers = (int)workers;
     server.local = address_is_local(&address);
     server.idle_timeout_ns = idle_timeout_ns;
-    raise_descriptor_limit();
+    descriptor_limit_raise();
     if (!address_listen(&address, (int)backlog, listeners, server.workers))
         fail(EXIT_USAGE, "--listen: %s: %s", listen_text, strerror(errno));
 

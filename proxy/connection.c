@@ -18,7 +18,8 @@ static void report_end(const struct connection *connection, enum close_reason re
     struct visit visit = {
         .client = &connection->client_address,
         .ssl = tls->ssl,
-        .bytes_from_client = connection->up.moved,
+        .bytes_from_client =
+            connection->up.moved > connection->header_bytes ? connection->up.moved - connection->header_bytes : 0,
         .bytes_to_client = connection->down.moved,
         .accepted_ns = connection->accepted_ns,
         .handshake_done_ns = connection->handshake_done_ns,
@@ -130,9 +131,9 @@ static void log_backend(const struct connection *connection, int error) {
     static ev_tstamp last_logged;
     char text[ADDRESS_TEXT_MAX];
 
-    if (ev_now(connection->worker->loop) - last_logged < 1.)
+    if (worker_now(connection->worker) - last_logged < 1.)
         return;
-    last_logged = ev_now(connection->worker->loop);
+    last_logged = worker_now(connection->worker);
     log_error("backend %s: %s", address_format(&connection->backend_address, text), strerror(error));
 }
 
@@ -172,7 +173,7 @@ static void relay(struct connection *connection, int client_events, int backend_
     struct buffer_pool *buffers = &connection->worker->buffers;
     struct pump *pumps[] = {&connection->up, &connection->down};
 
-    connection->last_progress = ev_now(connection->worker->loop);
+    connection->last_progress = worker_now(connection->worker);
     for (int i = 0; i < 2; i++) {
         struct pump *pump = pumps[i];
         int from_events = pump->from == &connection->client ? client_events : backend_events;
@@ -283,14 +284,14 @@ static void connect_to(struct connection *connection, const struct address *addr
     }
     stream_open_plain(&connection->backend, fd);
     ev_io_set(&connection->backend_watcher, fd, EV_NONE);
-    set_timer(connection, connection->connect_deadline - ev_now(connection->worker->loop));
+    set_timer(connection, connection->connect_deadline - worker_now(connection->worker));
     begin_talking(connection);
 }
 
 /* False: all addresses have been tried. */
 static bool connect_to_next(struct connection *connection) {
     struct worker *worker = connection->worker;
-    ev_tstamp now = ev_now(worker->loop);
+    ev_tstamp now = worker_now(worker);
     const struct address *address = backend_choose(&worker->backends, &connection->tried, now);
 
     if (!address)
@@ -310,7 +311,7 @@ static void connect_failed(struct connection *connection, int error, enum close_
         close_connection(connection, CLOSE_no_resources);
         return;
     }
-    backend_is_down(&worker->backends, &connection->backend_address, ev_now(worker->loop));
+    backend_is_down(&worker->backends, &connection->backend_address, worker_now(worker));
     set_watcher(worker->loop, &connection->backend_watcher, 0);
     stream_close(&connection->backend);
     connection->up.write_wants = 0;
@@ -337,6 +338,7 @@ static bool prepare_header(struct connection *connection) {
         buffer->end = proxy_header_make(buffer->bytes, kind, &connection->client_address, connection->client.fd,
                                         connection->client.ssl);
     }
+    connection->header_bytes = buffer->end;
     return true;
 }
 
@@ -462,7 +464,7 @@ static void backend_ready(struct ev_loop *loop, ev_io *watcher, int events) {
 }
 
 static void time_out(struct ev_loop *loop, ev_timer *timer, int events) {
-    (void)events;
+    (void)loop, (void)events;
     struct connection *connection = timer->data;
     ev_tstamp left;
 
@@ -476,15 +478,15 @@ static void time_out(struct ev_loop *loop, ev_timer *timer, int events) {
         close_connection(connection, CLOSE_queue_timeout);
         return;
     case CONNECT:
-        if (ev_now(loop) >= connection->connect_deadline)
+        if (worker_now(connection->worker) >= connection->connect_deadline)
             connect_failed(connection, ETIMEDOUT, CLOSE_connect_timeout);
         else if (connection->backend.fd >= 0)
-            set_timer(connection, connection->connect_deadline - ev_now(loop));
+            set_timer(connection, connection->connect_deadline - worker_now(connection->worker));
         else
             connect_to(connection, &connection->backend_address);
         return;
     case RELAY:
-        left = connection->last_progress + silence_limit(connection) - ev_now(loop);
+        left = connection->last_progress + silence_limit(connection) - worker_now(connection->worker);
         if (left > 0)
             set_timer(connection, left);
         else

@@ -38,6 +38,7 @@ struct connection {
     ev_tstamp last_progress;                 /* of RELAY: when something last came or went */
     struct address client_address;           /* as the PROXY header says, where there is one */
     struct received_header *header;          /* --proxy-proxy, until it is passed on */
+    size_t header_bytes;                     /* of what up delivers: not the client's own */
     struct waiter waiter;                    /* of QUEUED */
     struct address backend_address;          /* the one that is tried, or was reached */
     uint32_t tried;                          /* the backend's addresses, a bit each */

@@ -5,6 +5,7 @@
 #include "admission.h"
 #include "backends.h"
 #include "background.h"
+#include "descriptor_limit.h"
 #include "log.h"
 #include "pidfile.h"
 #include "prefork.h"
@@ -36,6 +37,7 @@ struct configuration {
 
 struct master {
     struct configuration current;
+    int other_access_log; /* in a reload: that of the configuration that is not the current one; -1: none */
     settings_reader *reread;
     struct session_store *store;
     struct ticket_keys *ticket_keys;
@@ -55,8 +57,7 @@ static const char *make_configuration(struct configuration *made, struct proxy_s
     const char *reason;
 
     *made = (struct configuration){.settings = settings, .access_log = -1};
-    reason = settings->client_role ? tls_context_new_client(&made->tls, settings)
-                                   : tls_context_new(&made->tls, settings, master->store, master->ticket_keys);
+    reason = tls_context_new(&made->tls, settings, master->store, master->ticket_keys);
     if (reason)
         return reason;
     if (settings->access_log)
@@ -86,6 +87,13 @@ static void close_inherited(const struct master *master, int kept) {
             close(master->listener[i]);
 }
 
+/* In a forked process: what it keeps beyond its sockets, nobody may write to or has to wait for. */
+static void let_go(const struct master *master) {
+    pidfile_let_go();
+    if (master->other_access_log >= 0)
+        close(master->other_access_log);
+}
+
 static void drop_privileges(const struct master *master) {
     const char *reason = privileges_drop(&master->privileges);
 
@@ -109,11 +117,11 @@ static int run_worker(const struct prefork_worker *self, struct ev_loop *loop, v
     };
     int status;
 
+    let_go(master);
     close_inherited(master, self->index);
     if (master->stats_listener >= 0)
         close(master->stats_listener);
-    if (!current->settings->client_role)
-        tls_context_count_in(current->tls, worker.counters);
+    tls_context_count_in(current->tls, worker.counters);
     access_log_start(&worker.access_log, loop, current->access_log,
                      (enum access_log_format)current->settings->log_format, worker.counters);
     drop_privileges(master);
@@ -126,6 +134,9 @@ static int run_stats(struct ev_loop *loop, void *context) {
     static struct stats_server server;
     struct master *master = context;
 
+    let_go(master);
+    if (master->current.access_log >= 0)
+        close(master->current.access_log);
     close_inherited(master, -1);
     /* It lives as long as the master: a signal to all of them does not end it before. */
     signal(SIGTERM, SIG_IGN);
@@ -151,10 +162,25 @@ static void remove_files(const struct master *master) {
         pidfile_remove(master->current.settings->pidfile);
 }
 
+/* A start that has made its files and is not over yet. */
+static struct start {
+    const struct master *master;
+    pid_t pid; /* 0: it is over */
+} starting;
+
+/* At exit: workers that cannot be forked end a start in the middle. A worker that fails comes here too. */
+static void take_back(void) {
+    if (starting.pid != getpid())
+        return;
+    if (address_is_local(&starting.master->frontend))
+        unlink(starting.master->frontend.sockaddr.local.sun_path);
+    remove_files(starting.master);
+}
+
 static void worker_starting(const struct prefork_worker *worker, void *context) {
     struct master *master = context;
 
-    stats_begin(&master->stats, worker->slot, worker->index, worker->generation);
+    stats_begin(&master->stats, worker->slot, worker->index);
 }
 
 static void worker_ended(const struct prefork_worker *worker, int wait_status, void *context) {
@@ -208,8 +234,10 @@ static void reload(struct master *master) {
 
     if (!reason) {
         master->current = next;
+        master->other_access_log = old.access_log;
         set_up_pool(master);
         reason = prefork_renew(&master->pool);
+        master->other_access_log = -1;
         if (reason) {
             master->current = old;
             set_up_pool(master);
@@ -312,6 +340,25 @@ static void prepare(struct master *master, struct proxy_settings *settings) {
         fail(EXIT_USAGE, "%s", reason);
 }
 
+/* libev would abort. */
+static void loop_failed(const char *what) {
+    fail(EXIT_FAILED, "%s: %s", what, strerror(errno));
+}
+
+/*
+ * Once there is something to be tidied up at the end, and --daemon has said that it runs, a signal that comes before
+ * the pool watches for it has to wait.
+ */
+static void hold_signals_back(bool hold) {
+    sigset_t signals;
+
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGHUP);
+    sigprocmask(hold ? SIG_BLOCK : SIG_UNBLOCK, &signals, NULL);
+}
+
 int master_run(struct proxy_settings *settings, settings_reader *reread) {
     static struct master master; /* static: its address goes into forked workers and callbacks */
 
@@ -320,7 +367,9 @@ int master_run(struct proxy_settings *settings, settings_reader *reread) {
     prepare(&master, settings);
     if (settings->test_only)
         return 0;
+    descriptor_limit_raise();
     master.reread = reread;
+    master.other_access_log = -1;
     master.pool = (struct prefork){
         .workers = (int)settings->workers,
         .generations = GENERATIONS,
@@ -335,19 +384,25 @@ int master_run(struct proxy_settings *settings, settings_reader *reread) {
         .context = &master,
     };
     set_up_pool(&master);
+    stats_init(&master.stats, master.pool.workers, master.pool.workers * GENERATIONS,
+               settings->has_stats ? settings->top_clients : 0);
+    stats_add(&master.stats.master->generation, 1);
+    master.admission = admission_new(settings->maxconn, master.pool.workers * GENERATIONS);
+    hold_signals_back(true);
     if (!open_all(&master))
         return EXIT_USAGE;
+    starting = (struct start){&master, getpid()};
+    atexit(take_back);
+    ev_set_syserr_cb(loop_failed);
     if (settings->daemon) {
         announce_all(&master);
         background_ready(); /* before the workers: what they inherit goes nowhere */
     }
     if (settings->daemon || settings->syslog)
         log_to_syslog(settings->syslog_facility);
-    stats_init(&master.stats, master.pool.workers, master.pool.workers * GENERATIONS,
-               settings->has_stats ? settings->top_clients : 0);
-    stats_add(&master.stats.master->generation, 1);
-    master.admission = admission_new(settings->maxconn, master.pool.workers * GENERATIONS);
     prefork_start(&master.pool, EV_DEFAULT);
+    starting.pid = 0;
+    hold_signals_back(false);
     set_clocks(&master);
     if (!settings->daemon)
         announce_all(&master);

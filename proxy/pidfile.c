@@ -45,3 +45,9 @@ void pidfile_remove(const char *path) {
     close(held);
     held = -1;
 }
+
+void pidfile_let_go(void) {
+    if (held >= 0)
+        close(held);
+    held = -1;
+}

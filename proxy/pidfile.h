@@ -12,4 +12,7 @@ const char *pidfile_write(const char *path);
 /* By the same process. */
 void pidfile_remove(const char *path);
 
+/* In a forked process: the file, and the lock on it, are its parent's alone. */
+void pidfile_let_go(void);
+
 #endif

@@ -97,6 +97,11 @@ enum pump_result pump_end(struct pump *pump, bool closing) {
     return PUMP_OK;
 }
 
+/* Where a try to write is begun anew, the buffer may be as full as the try before has left it. */
+static bool has_room(const struct pump *pump) {
+    return !pump->buffer || pump->buffer->end < BUFFER_BYTES;
+}
+
 enum pump_result pump_run(struct pump *pump, struct buffer_pool *buffers, bool readable) {
     enum pump_result result = PUMP_OK;
 
@@ -104,7 +109,7 @@ enum pump_result pump_run(struct pump *pump, struct buffer_pool *buffers, bool r
     for (int round = 0; round < ROUNDS_A_TURN; round++) {
         if (pump->write_wants) /* meanwhile nothing announces what the TLS library holds */
             readable = readable || stream_has_pending(pump->from);
-        else if (readable && !pump->from_ended)
+        else if (readable && !pump->from_ended && has_room(pump))
             result = pump_read(pump, buffers, &readable);
         else if (!pump->buffer)
             return PUMP_OK;

@@ -96,7 +96,7 @@ struct proxy_settings {
 /* An option that cannot be changed by a reload and differs between the two, or NULL. */
 const char *settings_fixed_difference(const struct proxy_settings *old, const struct proxy_settings *new);
 
-/* Frees what settings_read made. */
+/* NULL is allowed. */
 void settings_free(struct proxy_settings *settings);
 
 #endif

@@ -42,9 +42,8 @@ void stats_init(struct stats *stats, int workers, int slots, uint64_t top_client
     stats->master->started_unix_ns = realtime_ns();
 }
 
-void stats_begin(struct stats *stats, int slot, int worker, uint64_t generation) {
+void stats_begin(struct stats *stats, int slot, int worker) {
     stats->process[slot].worker = worker;
-    stats->process[slot].generation = generation;
 }
 
 /* Counters move: whoever reads meanwhile would see them twice or not at all, and begins again. */

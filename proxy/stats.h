@@ -77,7 +77,6 @@ struct stats_master {
 
 struct stats_process {
     int worker; /* which one it is a process of; -1: none */
-    uint64_t generation;
     struct worker_counters counters;
 };
 
@@ -95,7 +94,7 @@ struct stats {
 void stats_init(struct stats *stats, int workers, int slots, uint64_t top_clients);
 
 /* In the master, before a process is forked: it counts in this slot. */
-void stats_begin(struct stats *stats, int slot, int worker, uint64_t generation);
+void stats_begin(struct stats *stats, int slot, int worker);
 
 /*
  * In the master, after that process has ended: the connections that it still held are counted as closed by its death,

@@ -26,8 +26,6 @@ struct stats_client {
 static void close_client(struct stats_client *client) {
     ev_io_stop(client->server->loop, &client->watcher);
     ev_timer_stop(client->server->loop, &client->timer);
-    /* A worker forked meanwhile holds the socket too: closing alone would not end it. */
-    shutdown(client->watcher.fd, SHUT_RDWR);
     close(client->watcher.fd);
     client->server->clients--;
     free(client->answer);

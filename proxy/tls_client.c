@@ -143,6 +143,7 @@ static const char *refuse_server_options(const struct proxy_settings *settings) 
     const char *option = settings->sni_nomatch_abort      ? "sni-nomatch-abort"
                          : settings->ocsp_files.count > 0 ? "ocsp"
                          : settings->client_ca            ? "client-ca"
+                         : settings->client_verify        ? "client-verify"
                          : settings->ticket_keys          ? "ticket-keys"
                                                           : NULL;
 

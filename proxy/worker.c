@@ -22,6 +22,17 @@
 /* Without a free descriptor the listener stays readable: polling it would spin. */
 #define ACCEPT_PAUSE_S 0.1
 
+/* Thirty years. */
+#define NEVER_S 1e9
+
+ev_tstamp worker_now(const struct worker *worker) {
+    return 2 * NEVER_S - ev_timer_remaining(worker->loop, (ev_timer *)(uintptr_t)&worker->clock);
+}
+
+static void never(struct ev_loop *loop, ev_timer *timer, int events) {
+    (void)loop, (void)timer, (void)events;
+}
+
 static void resume_accepting(struct ev_loop *loop, ev_timer *timer, int events) {
     (void)events;
     struct worker *worker = timer->data;
@@ -34,8 +45,8 @@ static void pause_accepting(struct worker *worker) {
     static ev_tstamp
         last_logged; /* the next pause follows at once, for as long as there is none: a line a second will do */
 
-    if (ev_now(worker->loop) - last_logged >= 1.) {
-        last_logged = ev_now(worker->loop);
+    if (worker_now(worker) - last_logged >= 1.) {
+        last_logged = worker_now(worker);
         log_error("accept: %s: pausing for %.0f ms at a time", strerror(errno), ACCEPT_PAUSE_S * 1e3);
     }
     stats_add(&worker->counters->accept_pauses, 1);
@@ -144,6 +155,8 @@ int worker_run(struct worker *worker, int listener) {
     ev_init(&worker->accept_pause, resume_accepting);
     worker->accept_pause.data = worker;
     ev_io_start(worker->loop, &worker->accept_watcher);
+    ev_timer_init(&worker->clock, never, NEVER_S, 0.);
+    ev_timer_start(worker->loop, &worker->clock);
     take_signal(worker, &worker->drain_watcher, SIGTERM, drain);
     take_signal(worker, &worker->retire_watcher, SIGHUP, retire);
     signal(SIGINT, SIG_IGN);

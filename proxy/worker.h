@@ -29,11 +29,18 @@ struct worker {
     int listener;
     ev_io accept_watcher;
     ev_timer accept_pause;
+    ev_timer clock; /* never due: what is left of it tells how time goes by */
     ev_signal drain_watcher, retire_watcher;
 };
 
 /* A worker's whole life; listener is this worker's own listening socket. Returns its exit status. */
 int worker_run(struct worker *worker, int listener);
+
+/*
+ * Seconds, since some moment of the past, at the beginning of this turn of the loop. Unlike ev_now it takes no part in
+ * what is done to the machine's clock, so it is for intervals.
+ */
+ev_tstamp worker_now(const struct worker *worker);
 
 /* A connection has ended: a worker that drains ends with its last one. */
 void worker_connection_ended(struct worker *worker);

@@ -202,6 +202,23 @@ def test_a_refused_start_leaves_no_file_behind(ecdsa: str, tmp_path: Path) -> No
             assert list(tmp_path.iterdir()) == []
 
 
+def test_a_start_for_want_of_descriptors_leaves_no_file_behind(ecdsa: str, tmp_path: Path) -> None:
+    """Wherever it fails: with one descriptor more each time, until it starts."""
+    front, stats, pid = (str(tmp_path / name) for name in ("front.sock", "stats.sock", "proxy.pid"))
+    for limit in range(8, 64):
+        with subprocess.Popen(["prlimit", f"--nofile={limit}", program("proxy"), "-b", "127.0.0.1:1", "-f", front,
+                               "--stats", stats, "--pidfile", pid, "--maxconn", "1", ecdsa], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as started:
+            assert started.stdout and started.stderr
+            if started.stdout.readline():
+                started.kill()
+                return
+            refusal = started.stderr.read()
+        assert started.returncode in (1, 2) and refusal.startswith("proxy: ") and refusal.count("\n") == 1
+        assert list(tmp_path.iterdir()) == []
+    raise AssertionError("it never starts")
+
+
 def mismatched(folder: Path) -> str:
     file = folder / "mismatched.pem"
     one, other = make_certificate(folder, name="one"), make_certificate(folder, name="other")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from programs import program, running
+from programs import children, program, running
 from proxies import backend, client_context, connected, counters, echo, eventually, proxy
 
 FIELDS = ["time", "client", "sni", "version", "cipher", "resumed", "alpn", "bytes_from_client", "bytes_to_client",
@@ -66,6 +66,22 @@ def test_a_line_says_what_was_agreed_and_what_was_carried(form: str, ecdsa: str,
         when = datetime.datetime.fromisoformat(last["time"])
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", last["time"])
         assert abs((datetime.datetime.now(datetime.timezone.utc) - when).total_seconds()) < 60
+
+
+@pytest.mark.parametrize("option", ["--write-proxy=v2", "--proxy-proxy"])
+def test_a_header_for_the_backend_is_none_of_the_clients_bytes(option: str, ecdsa: str, tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    with backend(echo) as to, proxy(to, ecdsa, "--access-log", str(log), option) as server:
+        with socket.create_connection(server.host_port, timeout=60) as plain:
+            if option == "--proxy-proxy":
+                plain.sendall(b"PROXY UNKNOWN\r\n")
+            with client_context().wrap_socket(plain) as tls:
+                tls.sendall(b"hello")
+                while not tls.recv(1000).endswith(b"hello"):
+                    pass
+        line, = wait_for_lines(log, 1)
+        assert read_text(line)["bytes_from_client"] == "5"
+        assert counters(server)["bytes_from_client"] == 5
 
 
 def client_hello(name: bytes) -> bytes:
@@ -141,6 +157,30 @@ def test_a_reload_begins_a_new_file_where_the_old_was_moved_away(ecdsa: str, tmp
         visit(server)
         wait_for_lines(log, 1)
         assert len(lines_of(moved)) == 1
+
+
+def open_files(pid: int) -> set[str]:
+    files = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            files.add(os.readlink(descriptor))
+    return files
+
+
+def test_no_process_keeps_a_file_that_it_has_no_use_for(ecdsa: str, tmp_path: Path) -> None:
+    """A log that was moved away is let go, so that its room on the disk is free; the pid file is the master's."""
+    log, moved, pid_file = tmp_path / "access.log", tmp_path / "access.log.1", tmp_path / "proxy.pid"
+    with backend(echo) as to, proxy(to, ecdsa, "-n", "2", "--access-log", str(log), "--pidfile",
+                                    str(pid_file)) as server:
+        old = set(server.workers())
+        log.rename(moved)
+        server.process.send_signal(signal.SIGHUP)
+        eventually(lambda: not old & set(server.workers()) and len(server.workers()) == 2, "a new generation")
+        assert str(pid_file) in open_files(server.process.pid)
+        for pid in children(server.process.pid):
+            eventually(lambda pid=pid: not open_files(pid) & {str(moved), str(pid_file)}, f"{pid} has let go")
+            assert (str(log) in open_files(pid)) == (pid in server.workers())
+
 
 
 def test_a_full_disk_costs_lines_and_nothing_else(ecdsa: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
+import signal
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -234,17 +236,58 @@ def test_without_refresh_the_addresses_stay(ecdsa: str, tmp_path: Path) -> None:
         assert backends.served == {"127.0.0.1": 5}
 
 
-def test_an_address_that_does_not_answer_costs_no_connection(ecdsa: str, tmp_path: Path) -> None:
-    hosts = hosts_file(tmp_path, "127.0.0.1", "127.0.0.2")
-    with several("127.0.0.2") as backends, contextlib.ExitStack() as stack:
+@contextlib.contextmanager
+def deaf_listener(port: int) -> Iterator[None]:
+    """127.0.0.1, with a full queue: whoever comes hears nothing."""
+    with contextlib.ExitStack() as stack:
         deaf = stack.enter_context(socket.socket())
-        deaf.bind(("127.0.0.1", backends.port))
+        deaf.bind(("127.0.0.1", port))
         deaf.listen(0)
-        for _ in range(4):  # its queue is full: whoever comes now hears nothing
+        for _ in range(4):
             filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(deaf.getsockname())
-        with proxy_to_name(hosts, backends.port, ecdsa, "--connect-timeout", "500ms") as server:
-            for _ in range(4):
-                assert say(server.host_port) == b"hello"
-            assert backends.served == {"127.0.0.2": 4}
+        yield
+
+
+def test_an_address_that_does_not_answer_costs_no_connection(ecdsa: str, tmp_path: Path) -> None:
+    hosts = hosts_file(tmp_path, "127.0.0.1", "127.0.0.2")
+    with several("127.0.0.2") as backends, deaf_listener(backends.port), \
+            proxy_to_name(hosts, backends.port, ecdsa, "--connect-timeout", "500ms") as server:
+        for _ in range(4):
+            assert say(server.host_port) == b"hello"
+        assert backends.served == {"127.0.0.2": 4}
+
+
+def test_a_full_buffer_waits_for_the_next_address(ecdsa: str, tmp_path: Path) -> None:
+    """What the client sent while the first address did not answer is more than the buffer holds."""
+    hosts = hosts_file(tmp_path, "127.0.0.1", "127.0.0.2")
+    what = bytes(at % 251 for at in range(100_000))
+    with several("127.0.0.2") as backends, deaf_listener(backends.port), \
+            proxy_to_name(hosts, backends.port, ecdsa, "--connect-timeout", "500ms") as server, \
+            socket.create_connection(server.host_port, timeout=60) as plain:
+        received, waiting = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = client_context().wrap_bio(received, waiting)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            tls.do_handshake()
+        plain.sendall(waiting.read())
+        while True:
+            received.write(plain.recv(65536))
+            with contextlib.suppress(ssl.SSLWantReadError):
+                tls.do_handshake()
+                break
+        tls.write(what)
+        # All of it is there when the worker looks.
+        worker = server.workers()[0]
+        os.kill(worker, signal.SIGSTOP)
+        plain.sendall(waiting.read())
+        os.kill(worker, signal.SIGCONT)
+        echoed = b""
+        while len(echoed) < len(what):
+            data = plain.recv(65536)
+            assert data, "the connection was cut off"
+            received.write(data)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                while True:
+                    echoed += tls.read(65536)
+        assert echoed == what

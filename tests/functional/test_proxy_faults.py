@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import resource
 import select
 import socket
 import ssl
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from programs import BUILD, Running
+from programs import BUILD, Running, running
 from proxies import (ROLES, Peer, backend, client_context, client_in, closed, connected, counters, cpu_s, descriptors,
                      echo, eventually, nobody, proxy, proxy_in, read_exactly, resident_kib)
 
@@ -180,6 +181,12 @@ def test_a_backend_that_never_accepts_times_out(ecdsa: str, tmp_path: Path) -> N
                 tls.sendall(b"x")
                 assert tls.recv(1) == b""
             eventually(lambda: counters(server)["closed"]["connect_timeout"] == 1, "a connect timeout")
+
+
+def test_workers_may_have_all_descriptors_that_the_system_allows(ecdsa: str) -> None:
+    with backend(echo) as to, running("proxy", "-f", "127.0.0.1:0", "-b", to, ecdsa,
+                                      within=["prlimit", "--nofile=64:100"]) as server:
+        assert resource.prlimit(server.workers()[0], resource.RLIMIT_NOFILE) == (100, 100)
 
 
 def test_without_descriptors_accepting_pauses_without_spinning_and_recovers(ecdsa: str) -> None:

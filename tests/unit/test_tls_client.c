@@ -181,6 +181,8 @@ static void what_cannot_be_is_refused(void **state) {
     assert_non_null(strstr(refusal((struct proxy_settings){.engine = "nothing"}), "--engine"));
     assert_string_equal(refusal((struct proxy_settings){.client_ca = other_file}),
                         "--client-ca: not together with --client");
+    assert_string_equal(refusal((struct proxy_settings){.client_verify = CLIENT_VERIFY_OPTIONAL}),
+                        "--client-verify: not together with --client");
     assert_string_equal(refusal((struct proxy_settings){.sni_nomatch_abort = true}),
                         "--sni-nomatch-abort: not together with --client");
     assert_string_equal(refusal((struct proxy_settings){.ticket_keys = missing}),
