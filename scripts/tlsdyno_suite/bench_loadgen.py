@@ -4,9 +4,9 @@ A generator's CPU time is that of its whole life, start-up included, as the kern
 all are measured alike and from outside. The proxy's is read from its processes' clocks around the same run. Rounds are
 interleaved; every figure is the median over the rounds, every ratio the median of the rounds' own ratios.
 
-The light engine is measured twice: as it is, and with --coalesce, which handles what happens within two milliseconds (0.3
-where connections are kept alive) together. That pays where the generator waits most of the time and where a response
-comes in several pieces; for many small transactions it only slows the server down.
+The light engine is measured twice: as it is, and with --coalesce, which handles together what happens within two
+milliseconds (0.3 where connections are kept alive). That pays where the generator waits most of the time and where a
+response comes in several pieces; for many small transactions it only slows the server down.
 
 On loopback the sender pays for part of the receiver's network work, so a generator that sends less often looks a
 little cheaper, and the proxy a little dearer, than across a network."""

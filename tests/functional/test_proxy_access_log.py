@@ -182,7 +182,6 @@ def test_no_process_keeps_a_file_that_it_has_no_use_for(ecdsa: str, tmp_path: Pa
             assert (str(log) in open_files(pid)) == (pid in server.workers())
 
 
-
 def test_a_full_disk_costs_lines_and_nothing_else(ecdsa: str) -> None:
     with backend(echo) as to, proxy(to, ecdsa, "--access-log", "/dev/full") as server:
         for _ in range(3):
