@@ -2,9 +2,9 @@
 #ifndef PROXY_ALLOCATOR_H
 #define PROXY_ALLOCATOR_H
 /*
- * The TLS library's memory. A full TLS 1.3 handshake makes some six hundred allocations, almost all of sizes that the
- * last one has just freed. Each size has a list of free pieces, the one freed last first; a worker has one thread, so
- * there is nothing to lock, and the size of a piece follows from where it lies, so it has no header.
+ * The TLS library's memory. A handshake makes many small allocations, of sizes that the last one has just freed. Each
+ * size has a list of free pieces, the one freed last first; a worker has one thread, so there is nothing to lock, and
+ * the size of a piece follows from where it lies, so it has no header.
  */
 #include <stddef.h>
 
