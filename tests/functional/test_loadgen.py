@@ -512,6 +512,29 @@ def test_what_does_not_end_after_the_window_is_given_up(new_context):
     agrees(result | {"totals": result["totals"] | {"transactions": 0}}, server)
 
 
+@pytest.mark.parametrize("count", [3, 300])  # fewer and more than may end outside their slots at a time
+def test_a_target_that_never_closes_is_waited_for_a_second_and_counted(count):
+    kept = []
+
+    def answer(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                kept.append(listener.accept()[0])
+                kept[-1].recv(4096)
+                kept[-1].sendall(response(b"hello"))
+
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+        thread = threading.Thread(target=answer, args=(listener,), daemon=True)
+        thread.start()
+        result = load("-c", 1, "-n", count, f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(LIMIT_S)
+    for connection in kept:
+        connection.close()
+    assert errors(result) == {}
+    assert result["totals"]["transactions"] == result["totals"]["closes_unanswered"] == count
+
+
 # ---- Refusals ----
 
 HTTPS = "https://127.0.0.1:1/"
