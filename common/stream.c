@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "stream.h"
 
+#include "socket_bio.h"
+
 #include <errno.h>
 #include <ev.h>
 #include <openssl/err.h>
@@ -12,11 +14,15 @@ void stream_open_plain(struct stream *stream, int fd) {
 }
 
 bool stream_open_tls(struct stream *stream, int fd, SSL_CTX *context, bool as_server) {
+    BIO *bio;
+
     *stream = (struct stream){.fd = fd, .ssl = SSL_new(context)};
-    if (!stream->ssl || !SSL_set_fd(stream->ssl, fd)) {
+    bio = stream->ssl ? socket_bio_new(fd) : NULL;
+    if (!bio) {
         stream_close(stream);
         return false;
     }
+    SSL_set_bio(stream->ssl, bio, bio);
     if (as_server)
         SSL_set_accept_state(stream->ssl);
     else
@@ -48,6 +54,7 @@ static enum stream_result tls_result(struct stream *stream, int returned) {
     case SSL_ERROR_ZERO_RETURN:
         /* With SSL_OP_IGNORE_UNEXPECTED_EOF this is a close_notify or a FIN: the BIO knows if it has met the FIN. */
         stream->hung_up = BIO_eof(SSL_get_rbio(stream->ssl));
+        stream->wants_close = SSL_version(stream->ssl) < TLS1_3_VERSION;
         return STREAM_EOF;
     case SSL_ERROR_SYSCALL:
         /* A FIN without close_notify is STREAM_EOF through SSL_OP_IGNORE_UNEXPECTED_EOF, where that is set. */
@@ -96,6 +103,7 @@ enum stream_result stream_write(struct stream *stream, const char *bytes, size_t
     if (stream->ssl) {
         ERR_clear_error();
         errno = 0;
+        socket_bio_more(SSL_get_wbio(stream->ssl), length > SSL3_RT_MAX_PLAIN_LENGTH);
         int done = SSL_write_ex(stream->ssl, bytes, length, put);
         return done == 1 ? STREAM_OK : tls_result(stream, done);
     }
@@ -114,6 +122,7 @@ enum stream_result stream_say_end(struct stream *stream) {
     if (stream->ssl && !stream->hung_up) {
         ERR_clear_error();
         errno = 0;
+        socket_bio_more(SSL_get_wbio(stream->ssl), true); /* the FIN */
         done = SSL_shutdown(stream->ssl);
         if (done < 0)
             return tls_result(stream, done);

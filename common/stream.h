@@ -23,7 +23,9 @@ struct stream {
     bool said_end; /* close_notify is out, or there is none to send */
     bool sent_end; /* and the FIN */
     bool hung_up;  /* after STREAM_EOF on TLS: the peer went without a close_notify, so it is not listening any more */
-    int error;     /* errno of STREAM_ERROR, 0 if it was TLS's */
+    bool
+        wants_close; /* after STREAM_EOF on TLS before 1.3: both directions are to be closed at once, RFC 5246, 7.2.1 */
+    int error;       /* errno of STREAM_ERROR, 0 if it was TLS's */
     unsigned long tls_error; /* OpenSSL's code of STREAM_ERROR, 0 if none */
 };
 
@@ -39,7 +41,11 @@ enum stream_result stream_handshake(struct stream *stream);
 /* *got is set to the bytes read, 1..size, with STREAM_OK only. */
 enum stream_result stream_read(struct stream *stream, char *bytes, size_t size, size_t *got);
 
-/* *put is set to the bytes taken, 1..length, with STREAM_OK only. After STREAM_RETRY the same bytes must come again. */
+/*
+ * *put is set to the bytes taken, 1..length, with STREAM_OK only: what TLS takes is a record at most, and where there
+ * was more the record may wait in the kernel for the next, so the rest must be written at once. After STREAM_RETRY the
+ * same bytes must come again. The context of a TLS stream has SSL_MODE_ENABLE_PARTIAL_WRITE.
+ */
 enum stream_result stream_write(struct stream *stream, const char *bytes, size_t length, size_t *put);
 
 /* Says that no more will be sent (close_notify, then FIN); reading goes on. Idempotent; STREAM_RETRY as for a write. */

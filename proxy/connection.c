@@ -168,6 +168,15 @@ static enum pump_result pass_end_on(struct connection *connection, struct pump *
     return result;
 }
 
+/*
+ * Before TLS 1.3 who says close_notify wants no more either (RFC 5246, 7.2.1). Yet one that still waits for its answer
+ * gets it, as with 1.3.
+ */
+static bool wants_all_closed(const struct connection *connection, const struct pump *pump) {
+    return pump->from_ended && pump->from->wants_close && !pump->to_told && connection->spoke_last != pump &&
+           !connection->up.buffer && !connection->down.buffer;
+}
+
 /* Runs the pumps that these events are for, then waits again. The connection may be gone afterwards. */
 static void relay(struct connection *connection, int client_events, int backend_events) {
     struct buffer_pool *buffers = &connection->worker->buffers;
@@ -180,9 +189,12 @@ static void relay(struct connection *connection, int client_events, int backend_
         int to_events = pump->to == &connection->client ? client_events : backend_events;
         enum pump_result result = PUMP_OK;
         bool readable = !pump->write_wants && from_events & pump->read_wants;
+        uint64_t moved = pump->moved;
 
         if (readable || to_events & pump->write_wants)
             result = pump_run(pump, buffers, readable);
+        if (pump->moved != moved)
+            connection->spoke_last = pump;
         if (connection->state == CONNECT && connection->up.moved)
             backend_connected(connection);
         if (connection->state == CONNECT && result == PUMP_TO_BROKE) {
@@ -191,6 +203,11 @@ static void relay(struct connection *connection, int client_events, int backend_
         }
         if (result == PUMP_OK && pump->from->hung_up && !pump->buffer) {
             close_connection(connection, CLOSE_hung_up);
+            return;
+        }
+        if (result == PUMP_OK && wants_all_closed(connection, pump)) {
+            stream_say_end(pump->from);
+            close_connection(connection, CLOSE_done);
             return;
         }
         /* A socket that is not connected yet cannot be told that no more will come. */

@@ -17,7 +17,8 @@
  * When one side ends its sending (close_notify, or FIN where there is no TLS) and all it sent is delivered, the other
  * side is told, and the other direction goes on. The connection ends when both directions have. A FIN without
  * close_notify on the TLS side is no end of sending but that of a peer that has gone: what it sent is delivered, then
- * both sides are closed.
+ * both sides are closed. Before TLS 1.3 so does a close_notify of a peer that was the last to be told something; one
+ * that spoke last gets its answer first.
  */
 #include "admission.h"
 #include "proxy_header.h"
@@ -30,7 +31,8 @@ struct connection {
     struct worker *worker;
     enum connection_state state;
     struct stream client, backend;
-    struct pump up, down; /* client -> backend, backend -> client */
+    struct pump up, down;          /* client -> backend, backend -> client */
+    const struct pump *spoke_last; /* the one that delivered something last; NULL: none yet */
     ev_io client_watcher, backend_watcher;
     ev_timer timer;
     uint64_t accepted_ns, handshake_done_ns; /* monotonic; 0: not yet */

@@ -129,13 +129,17 @@ def test_nothing_is_lost_where_both_sides_stall_and_go_on(transport: int, ecdsa:
         assert bytes(back) == downward and bytes(heard) == upward
 
 
+VERSIONS = ["TLSv1.2", "TLSv1.3"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("role", ROLES)
-def test_a_client_that_ends_its_sending_still_gets_the_answer(role: str, ecdsa: str) -> None:
+def test_a_client_that_ends_its_sending_still_gets_the_answer(role: str, version: str, ecdsa: str) -> None:
     def answer_after_the_end(connection: Peer) -> None:
         connection.sendall(b"answer to " + read_all(connection))
         connection.end_sending()
 
-    with proxy_in(role, answer_after_the_end, ecdsa) as server:
+    with proxy_in(role, answer_after_the_end, ecdsa, "--tls-max", version) as server:
         with client_in(role, server) as client:
             client.sendall(b"question")
             client.end_sending()
@@ -143,8 +147,9 @@ def test_a_client_that_ends_its_sending_still_gets_the_answer(role: str, ecdsa: 
         closed(server, "done")
 
 
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("role", ROLES)
-def test_a_backend_that_ends_its_sending_still_hears_the_client(role: str, ecdsa: str) -> None:
+def test_a_backend_that_ends_its_sending_still_hears_the_client(role: str, version: str, ecdsa: str) -> None:
     heard: queue.Queue[bytes] = queue.Queue()
 
     def say_and_listen(connection: Peer) -> None:
@@ -152,12 +157,41 @@ def test_a_backend_that_ends_its_sending_still_hears_the_client(role: str, ecdsa
         connection.end_sending()
         heard.put(read_all(connection))
 
-    with proxy_in(role, say_and_listen, ecdsa) as server, client_in(role, server) as client:
+    with proxy_in(role, say_and_listen, ecdsa, "--tls-max", version) as server, client_in(role, server) as client:
         assert read_all(client) == b"all I have to say"
         client.sendall(b"and I answer")
         client.end_sending()
         assert heard.get(timeout=60) == b"and I answer"
         closed(server, "done")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_client_that_has_its_answer_ends_both_sides_with_a_close_notify_before_tls_1_3(version: str,
+                                                                                         ecdsa: str) -> None:
+    """RFC 5246, 7.2.1 against RFC 8446, 6.1. Its own close_notify is answered in either case."""
+    let_go, heard = threading.Event(), threading.Event()
+
+    def answer_and_stay(connection: socket.socket) -> None:
+        connection.sendall(b"answer to " + read_exactly(connection, 8))
+        assert read_all(connection) == b""
+        heard.set()
+        let_go.wait(60)
+        connection.sendall(b"; more")
+
+    with backend(answer_and_stay) as to, proxy(to, ecdsa, "--tls-max", version) as server:
+        with connected_peer(server) as client:
+            client.sendall(b"question")
+            assert read_exactly(client, 18) == b"answer to question"
+            client.end_sending()
+            assert heard.wait(60)
+            if version == "TLSv1.2":
+                assert read_all(client) == b""
+                closed(server, "done")
+                let_go.set()
+            else:
+                let_go.set()
+                assert read_all(client) == b"; more"
+                closed(server, "done")
 
 
 def test_a_client_that_hangs_up_without_a_close_notify_ends_both_sides_at_once(ecdsa: str) -> None:
