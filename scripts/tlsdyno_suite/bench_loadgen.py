@@ -39,6 +39,8 @@ from .units import format_time, parse_time
 # Enough to keep the server's core full. With many more, each waits so long that the kernel sends its last segment again
 # (tail loss probes), which costs the client but is no work of a load generator.
 CONNECTIONS = 10
+# Where connections are kept alive nothing of that kind happens: as many as the scenarios have.
+KEPT_ALIVE_CONNECTIONS = 50
 HELD = 10000
 HOLD_RAMP_S, HOLD_S = 8, 15
 READY_LIMIT_S = 10.0
@@ -94,7 +96,11 @@ class Bench:
     directory: Path
     rows: list[dict[str, object]] = field(default_factory=list)
     parts: tuple[str, ...] = ()
+    connections: int | None = None  # None: as the part has them
     held: list[tuple[float, float]] = field(default_factory=list)  # share of a core, KiB a connection
+
+    def connections_of(self, requests: str) -> str:
+        return str(self.connections or (KEPT_ALIVE_CONNECTIONS if requests == "inf" else CONNECTIONS))
 
     @property
     def client_cpu(self) -> str:
@@ -156,7 +162,8 @@ def loadgen(bench: Bench, handshake: Handshake, engine: str, address: str, serve
     group = ["--group", handshake.group] if handshake.group else []
     before = server_cpu_s(servers)
     client_s, _ = run_client(bench, [
-        str(built("loadgen")), "--engine", engine, "-c", str(CONNECTIONS), "-w", "1", "--cpus", bench.client_cpu,
+        str(built("loadgen")), "--engine", engine, "-c", bench.connections_of(requests), "-w", "1",
+        "--cpus", bench.client_cpu,
         "-d", format_time(bench.duration_s), "--warmup", format_time(bench.warmup_s), "--reuse", handshake.reuse,
         *resume, "--requests-per-connection", requests, "--tls-version", handshake.tls_version,
         "--cipher", handshake.cipher, *group, "--json", str(result_file), "--coalesce", coalesce,
@@ -187,8 +194,8 @@ def s_time(bench: Bench, handshake: Handshake, address: str, servers: list[Progr
 
 def wrk(bench: Bench, address: str, path: str, servers: list[Program]) -> Sample:
     before = server_cpu_s(servers)
-    client_s, text = run_client(bench, ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{round(bench.duration_s)}s",
-                                        f"https://{address}{path}"])
+    client_s, text = run_client(bench, ["wrk", "-t1", f"-c{bench.connections_of('inf')}",
+                                        f"-d{round(bench.duration_s)}s", f"https://{address}{path}"])
     server_s = server_cpu_s(servers) - before
     found = re.search(r"(\d+) requests in", text)
     if not found or not int(found[1]):
@@ -364,6 +371,9 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="bench-loadgen", description=__doc__.splitlines()[0])
     result.add_argument("--rounds", type=int, default=3, help="interleaved repeats (default 3)")
     result.add_argument("--duration", default="3s", help="of each run (default 3s)")
+    result.add_argument("--connections", type=int,
+                        help=f"of each generator (default {CONNECTIONS}; {KEPT_ALIVE_CONNECTIONS} where they are kept "
+                             f"alive; {HELD} are held)")
     result.add_argument("--part", action="append", choices=list(PARTS), help="only this, or these (default all)")
     result.add_argument("--out", type=Path, help="where the CSV goes (default results/<time>-bench-loadgen)")
     return result
@@ -388,6 +398,8 @@ def main(argv: list[str]) -> int:
             raise Refused("--duration", "", str(error)) from error
         if arguments.rounds < 1 or duration_s < 1:
             raise Refused("--rounds, --duration", "", "at least 1 round of 1 s")
+        if arguments.connections is not None and not 1 <= arguments.connections <= HELD:
+            raise Refused("--connections", "", f"1 to {HELD}")
         out = arguments.out or RESULTS / time.strftime("%Y%m%d-%H%M%S-bench-loadgen")
         out.mkdir(parents=True)
     except (Refused, OSError) as error:
@@ -397,7 +409,8 @@ def main(argv: list[str]) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     cpus = tuple(sorted(os.sched_getaffinity(0)))
     with tempfile.TemporaryDirectory(prefix="tlsdyno-") as directory:
-        bench = Bench(cpus, duration_s, 0.5, Path(directory), parts=tuple(arguments.part or PARTS))
+        bench = Bench(cpus, duration_s, 0.5, Path(directory), parts=tuple(arguments.part or PARTS),
+                      connections=arguments.connections)
         try:
             with interruptible():
                 measure(bench, arguments.rounds)
@@ -410,7 +423,9 @@ def main(argv: list[str]) -> int:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(bench.rows)
-    print(f"server on CPU {cpu_list(cpus[:1])}, generator on CPU {bench.client_cpu}, {arguments.rounds} rounds")
+    print(f"server on CPU {cpu_list(cpus[:1])}, generator on CPU {bench.client_cpu}, "
+          f"{bench.connections_of('1')} connections, "
+          f"{bench.connections_of('inf')} where they are kept alive, {arguments.rounds} rounds")
     print_table(bench)
     print_goals(list(goals(bench)))
     print(f"\n{out / 'bench.csv'}")
