@@ -75,8 +75,15 @@ enum stream_result stream_handshake(struct stream *stream) {
         return STREAM_OK;
     ERR_clear_error();
     errno = 0;
+    /* A server of TLS 1.3 whose flight is out has only tickets left to send, for which nobody waits: they leave with
+     * the first answer. */
+    socket_bio_more(SSL_get_wbio(stream->ssl),
+                    SSL_is_server(stream->ssl) && SSL_get_state(stream->ssl) == TLS_ST_EARLY_DATA);
     done = SSL_do_handshake(stream->ssl);
-    return done == 1 ? STREAM_OK : tls_result(stream, done);
+    if (done != 1)
+        return tls_result(stream, done);
+    socket_bio_more(SSL_get_wbio(stream->ssl), false);
+    return STREAM_OK;
 }
 
 enum stream_result stream_read(struct stream *stream, char *bytes, size_t size, size_t *got) {
