@@ -88,7 +88,10 @@ class Sampler(threading.Thread):
         self.own_kib: dict[str, Series] = {role: Series() for role in roles}  # without what is a file's
         self._clocks: dict[str, dict[int, float]] = {role: {} for role in roles}
         self._ended = threading.Event()
+        # At once, not a tick later: a window may begin before this thread gets a CPU.
         self._find_members()
+        self._read_roles()
+        self._read_machine()
 
     def _find_members(self) -> None:
         for role, session in self.roles.items():

@@ -6,8 +6,10 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +20,16 @@ PROGRAMS = ("proxy", "echo-backend", "loadgen", "tls-floor")
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """The real programs under a path of the test's own, so that it finds its own processes and no other test's."""
-    (tmp_path / "build").mkdir()
-    for name in PROGRAMS:
-        shutil.copy(BUILD / name, tmp_path / "build" / name)
-    (tmp_path / "some.toml").write_text(SCENARIO.replace('"400ms"', '"2s"') + 'backend = "unix"\n')
-    return tmp_path
+def place() -> Iterator[Path]:
+    """The real programs under a path of the test's own, so that it finds its own processes and no other test's; a short
+    one, as those of sockets must be."""
+    with tempfile.TemporaryDirectory(prefix="tlsdyno-test-") as name:
+        path = Path(name)
+        (path / "build").mkdir()
+        for program in PROGRAMS:
+            shutil.copy(BUILD / program, path / "build" / program)
+        (path / "some.toml").write_text(SCENARIO.replace('"400ms"', '"2s"') + 'backend = "unix"\n')
+        yield path
 
 
 def start(place: Path, *options: str) -> subprocess.Popen[str]:

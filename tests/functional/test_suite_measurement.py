@@ -3,6 +3,7 @@ import csv
 import subprocess
 
 import pytest
+from programs import BUILD
 from suite_fakes import SCENARIO, TLSDYNO
 
 BOTH = SCENARIO.replace('["reference"]', '["reference", "reference-no-resume"]').replace('"ecdsa:P-256"', '"rsa:2048"')
@@ -38,7 +39,8 @@ def test_connections_that_stay_are_measured_at_work_at_rest_and_beyond_what_can_
         # No relay is cheaper than a bare one by much, nor is a good one a multiple of it, on however busy a machine.
         assert 0.1 < float(row["efficiency"]) < 2
     assert rows["held"]["stands"] == "all", rows["held"]["reason"]
-    assert 4 < float(rows["held"]["subject_idle_kib_per_connection"]) < 100  # OpenSSL alone needs some 14
+    # OpenSSL alone needs some 14; AddressSanitizer surrounds and keeps whatever is allocated.
+    assert 4 < float(rows["held"]["subject_idle_kib_per_connection"]) < (1000 if BUILD.name == "san" else 100)
     assert rows["drowned"]["stands"] == "" and "that were due never began" in rows["drowned"]["reason"]
     assert result.returncode == 4
 
