@@ -109,7 +109,7 @@ static int run_worker(const struct prefork_worker *self, struct ev_loop *loop, v
         .settings = current->settings,
         .tls = current->tls,
         .counters = &master->stats.process[self->slot].counters,
-        .clients = master->stats.clients ? master->stats.clients[self->slot] : NULL,
+        .clients = master->stats.clients ? &master->stats.clients[self->slot] : NULL,
         .index = self->index,
         .admission.admission = master->admission,
         .admission.worker = self->slot,
@@ -118,6 +118,8 @@ static int run_worker(const struct prefork_worker *self, struct ev_loop *loop, v
     int status;
 
     let_go(master);
+    if (worker.clients)
+        client_table_take_over(worker.clients);
     close_inherited(master, self->index);
     if (master->stats_listener >= 0)
         close(master->stats_listener);

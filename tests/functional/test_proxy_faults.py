@@ -6,6 +6,7 @@ import os
 import queue
 import resource
 import select
+import signal
 import socket
 import ssl
 import struct
@@ -282,3 +283,37 @@ def test_without_keepalive_nobody_is_probed(ecdsa: str) -> None:
         tls.sendall(b"x")
         assert tls.recv(1) == b"x"
         eventually(lambda: keepalive_s(server, tls) is None, "no timer runs")
+
+
+def scribble(pid: int) -> int:
+    """Writes noise over all that a process shares with others, as one that was taken over could; so many bytes."""
+    written = 0
+    with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            extent, access = line.split()[:2]
+            if access == "rw-s":
+                begin, end = (int(number, 16) for number in extent.split("-"))
+                memory.seek(begin)
+                memory.write(os.urandom(end - begin))
+                written += end - begin
+    return written
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGHUP])
+def test_a_worker_that_writes_over_all_it_shares_does_not_take_the_master_with_it(ended_by: signal.Signals,
+                                                                                  ecdsa: str) -> None:
+    """Killed, it is replaced; and a reload replaces all. What other workers make of that memory is another matter."""
+    with backend(echo) as to, running("proxy", "-f", "127.0.0.1:0", "-b", to, "-n", "2", "--maxconn", "10", "--stats",
+                                      "127.0.0.1:0", ecdsa) as server:
+        workers = server.workers()
+        try:
+            assert scribble(workers[0]) > 100_000
+        except PermissionError:
+            pytest.skip("this system lets nobody write into another process")
+        if ended_by == signal.SIGKILL:
+            os.kill(workers[0], signal.SIGKILL)
+            eventually(lambda: any("killed by signal 9" in line for line in server.errors), "the master has seen it")
+        server.process.send_signal(signal.SIGHUP)
+        eventually(lambda: any("reloaded" in line for line in server.errors), "the master reloads")
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(60) == 0
