@@ -33,18 +33,13 @@ static const char *any_host(void) {
     return "::";
 }
 
-const char *address_resolve(struct address_list *list, const char *text) {
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
-    struct addrinfo *found;
-    char host[256];
+#define HOST_BYTES 256
+
+/* Parts "HOST:PORT" in all its spellings; *port stays in text. NULL, or why it is refused. */
+static const char *part(const char *text, char *host, const char **port_in_text) {
     const char *port;
     size_t length;
 
-    memset(list, 0, sizeof *list);
-    if (*text == '/') {
-        list->count = 1;
-        return parse_local(&list->address[0], text);
-    }
     if (*text == '[') {
         const char *end = strchr(text, ']');
         if (!end || (end[1] != ':' && end[1] != ','))
@@ -63,7 +58,7 @@ const char *address_resolve(struct address_list *list, const char *text) {
         if (memchr(text, ':', length))
             return "an IPv6 address goes in brackets: [HOST]:PORT";
     }
-    if (length >= sizeof host)
+    if (length >= HOST_BYTES)
         return "the host name is too long";
     memcpy(host, text, length);
     host[length] = '\0';
@@ -73,7 +68,28 @@ const char *address_resolve(struct address_list *list, const char *text) {
         return "the port is over 65535";
     if (length == 0 || strcmp(host, "*") == 0)
         memcpy(host, any_host(), strlen(any_host()) + 1);
-    int error = getaddrinfo(host, port, &hints, &found);
+    *port_in_text = port;
+    return NULL;
+}
+
+static const char *resolve(struct address_list *list, const char *text, int flags) {
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | flags};
+    struct addrinfo *found;
+    char host[HOST_BYTES];
+    const char *port, *reason;
+    int error;
+
+    memset(list, 0, sizeof *list);
+    if (*text == '/') {
+        list->count = 1;
+        return parse_local(&list->address[0], text);
+    }
+    reason = part(text, host, &port);
+    if (reason)
+        return reason;
+    error = getaddrinfo(host, port, &hints, &found);
+    if (error == EAI_NONAME && flags & AI_NUMERICHOST)
+        return NULL;
     if (error)
         return gai_strerror(error);
     for (const struct addrinfo *one = found; one && list->count < ADDRESS_LIST_MAX; one = one->ai_next) {
@@ -83,6 +99,14 @@ const char *address_resolve(struct address_list *list, const char *text) {
     }
     freeaddrinfo(found);
     return NULL;
+}
+
+const char *address_resolve(struct address_list *list, const char *text) {
+    return resolve(list, text, 0);
+}
+
+const char *address_resolve_number(struct address_list *list, const char *text) {
+    return resolve(list, text, AI_NUMERICHOST);
 }
 
 const char *address_parse(struct address *address, const char *text) {

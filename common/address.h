@@ -36,6 +36,12 @@ const char *address_parse(struct address *address, const char *text);
 /* The same, with every address of the name, the first ADDRESS_LIST_MAX of them. */
 const char *address_resolve(struct address_list *list, const char *text);
 
+/*
+ * The same, but nobody is asked: a host that is a name, and not a number, gives an empty list. What is wrong with the
+ * spelling is told all the same.
+ */
+const char *address_resolve_number(struct address_list *list, const char *text);
+
 bool address_is_equal(const struct address *one, const struct address *other);
 
 /* An IPv4 peer of an IPv6 socket (::ffff:a.b.c.d) becomes what it is; any other address stays as it is. */

@@ -10,7 +10,9 @@
 #include "pidfile.h"
 #include "prefork.h"
 #include "privileges.h"
+#include "resolver.h"
 #include "session_store.h"
+#include "shared_memory.h"
 #include "stats.h"
 #include "stats_server.h"
 #include "tls_context.h"
@@ -39,7 +41,7 @@ struct master {
     struct configuration current;
     int other_access_log; /* in a reload: that of the configuration that is not the current one; -1: none */
     settings_reader *reread;
-    struct session_store *store;
+    struct session_store *store[2]; /* of sessions without and with certificates of clients; NULL: not needed yet */
     struct ticket_keys *ticket_keys;
     struct admission *admission;            /* NULL: no limit */
     struct privileges privileges;           /* of the workers */
@@ -50,14 +52,47 @@ struct master {
     int stats_listener; /* -1: none */
 };
 
+/* What a session takes in the store beside its bytes, about. */
+#define SESSION_OVERHEAD_BYTES 64
+
+/*
+ * The store that fits the configuration, once made for life. Where a reload asks for certificates of clients, or does
+ * not any more, sessions of before cannot be resumed anyway (client_verification.h), so it costs nothing to begin
+ * another. NULL and *store, which is NULL where none is wanted, or why that is refused.
+ */
+static const char *find_store(struct master *master, const struct proxy_settings *settings,
+                              struct session_store **store) {
+    static char refusal[128];
+    bool has_certificates = settings->client_ca;
+    size_t session_bytes = has_certificates ? SESSION_BYTES_WITH_CERTIFICATE : SESSION_BYTES;
+    uint64_t bytes = settings->session_cache * (session_bytes + SESSION_OVERHEAD_BYTES);
+
+    *store = NULL;
+    if (!settings->session_cache || settings->client_role)
+        return NULL;
+    if (!master->store[has_certificates]) {
+        if (!shared_memory_fits(bytes)) {
+            snprintf(refusal, sizeof refusal,
+                     "--session-cache: %llu sessions take %llu MiB, more than this machine has",
+                     (unsigned long long)settings->session_cache, (unsigned long long)(bytes >> 20));
+            return refusal;
+        }
+        master->store[has_certificates] = session_store_new(settings->session_cache, session_bytes);
+    }
+    *store = master->store[has_certificates];
+    return NULL;
+}
+
 /* NULL and all of it, or why it is refused and nothing of it. */
 static const char *make_configuration(struct configuration *made, struct proxy_settings *settings,
-                                      const struct master *master) {
+                                      struct master *master) {
     static char refusal[512];
-    const char *reason;
+    struct session_store *store;
+    const char *reason = find_store(master, settings, &store);
 
     *made = (struct configuration){.settings = settings, .access_log = -1};
-    reason = tls_context_new(&made->tls, settings, master->store, master->ticket_keys);
+    if (!reason)
+        reason = tls_context_new(&made->tls, settings, store, master->ticket_keys);
     if (reason)
         return reason;
     if (settings->access_log)
@@ -206,10 +241,21 @@ static void set_up_pool(struct master *master) {
 static void set_clocks(const struct master *master) {
     const struct proxy_settings *settings = master->current.settings;
 
-    backends_refresh(master->current.backends, settings->backend, settings->backend_refresh_ns, EV_DEFAULT);
+    backends_refresh(master->current.backends, settings, &master->privileges, EV_DEFAULT);
     ticket_keys_rotate_every(master->ticket_keys, EV_DEFAULT,
                              settings->ticket_rotation_ns ? settings->ticket_rotation_ns
                                                           : settings->session_lifetime_ns);
+}
+
+/* NULL, or one line. A backend that is a number or a path has its addresses. */
+static const char *find_backend(struct proxy_settings *settings, const struct privileges *privileges) {
+    static char refusal[512];
+    const char *reason = resolver_resolve(&settings->backend_addresses, settings->backend, privileges);
+
+    if (!reason)
+        return NULL;
+    snprintf(refusal, sizeof refusal, "--backend: %.255s: %s", settings->backend, reason);
+    return refusal;
 }
 
 static const char *make_next(struct master *master, struct configuration *next) {
@@ -223,6 +269,8 @@ static const char *make_next(struct master *master, struct configuration *next) 
         snprintf(refusal, sizeof refusal, "--%s: cannot be changed while the proxy runs", fixed);
         reason = refusal;
     }
+    if (!reason)
+        reason = find_backend(next->settings, &master->privileges);
     if (!reason)
         reason = make_configuration(next, next->settings, master);
     if (reason)
@@ -333,9 +381,8 @@ static void prepare(struct master *master, struct proxy_settings *settings) {
     master->ticket_keys = ticket_keys_new();
     if (!master->ticket_keys)
         fail(EXIT_FAILED, "session tickets: no random numbers");
-    if (!reason && settings->session_cache)
-        master->store = session_store_new(settings->session_cache,
-                                          settings->client_ca ? SESSION_BYTES_WITH_CERTIFICATE : SESSION_BYTES);
+    if (!reason)
+        reason = find_backend(settings, &master->privileges);
     if (!reason)
         reason = make_configuration(&master->current, settings, master);
     if (reason)
