@@ -16,6 +16,7 @@
 #include "stats.h"
 #include "stats_server.h"
 #include "tls_context.h"
+#include "tls_engine.h"
 #include "units.h"
 #include "worker.h"
 
@@ -297,10 +298,12 @@ static void reload(struct master *master) {
         free_configuration(reason ? &next : &old);
     }
     if (reason) {
+        tls_engine_give_back();
         log_error("reload: %s: the old configuration stays", reason);
         stats_add(&master->stats.master->reloads_refused, 1);
         return;
     }
+    tls_engine_keep();
     log_info("reloaded: earlier connections may end");
     stats_add(&master->stats.master->reloads, 1);
     stats_add(&master->stats.master->generation, 1);

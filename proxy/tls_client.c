@@ -174,7 +174,7 @@ static const char *set_up_client(SSL_CTX *context, const struct proxy_settings *
 }
 
 const char *tls_context_new_client(SSL_CTX **made, const struct proxy_settings *settings) {
-    const char *reason = settings->engine ? tls_engine_use(settings->engine) : NULL;
+    const char *reason = tls_engine_use(settings->engine);
     SSL_CTX *context;
 
     if (reason)
