@@ -70,6 +70,12 @@ bool address_is_loopback(const struct address *address);
 void address_set_nodelay(int fd);
 
 /*
+ * A listening TCP socket answers nobody from here on who is not connecting already, where the system can do that: who
+ * has begun is accepted still, and who tries until the socket is closed will try again a second later and be refused.
+ */
+void address_refuse_new(int fd);
+
+/*
  * A peer that is silent for so long is probed, RFC 1122, 4.2.3.6. Set on a listening TCP socket, it is so for all that
  * are accepted from there on.
  */

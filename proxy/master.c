@@ -187,6 +187,8 @@ static int run_stats(struct ev_loop *loop, void *context) {
 }
 
 static void close_listeners(struct master *master) {
+    for (int i = 0; i < master->pool.workers && !address_is_local(&master->frontend); i++)
+        address_refuse_new(master->listener[i]);
     close_inherited(master, -1);
     if (address_is_local(&master->frontend))
         unlink(master->frontend.sockaddr.local.sun_path);

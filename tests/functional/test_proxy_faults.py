@@ -206,6 +206,28 @@ def test_without_descriptors_accepting_pauses_without_spinning_and_recovers(ecds
             assert tls.recv(10) == b"back again"
 
 
+def test_who_waits_for_a_descriptor_when_a_drain_begins_is_still_served(ecdsa: str) -> None:
+    with backend(echo) as to, proxy(to, ecdsa) as server:
+        worker = server.workers()[0]
+        subprocess.run(["prlimit", "--pid", str(worker), "--nofile=40:40"], check=True)
+        with contextlib.ExitStack() as stack:
+            with contextlib.ExitStack() as first:
+                for _ in range(40):
+                    first.enter_context(socket.create_connection(server.host_port, timeout=60))
+                eventually(lambda: counters(server)["accept_pauses"] > 0, "accepting pauses")
+                waiting = [stack.enter_context(socket.create_connection(server.host_port, timeout=60))
+                           for _ in range(5)]
+                server.process.send_signal(signal.SIGTERM)
+                eventually(lambda: any("draining" in line for line in server.errors), "it drains")
+                paused = counters(server)["accept_pauses"]
+                eventually(lambda: counters(server)["accept_pauses"] > paused + 1, "it goes on trying")
+            for plain in waiting:
+                with client_context().wrap_socket(plain) as tls:
+                    tls.sendall(b"let me in")
+                    assert tls.recv(9) == b"let me in"
+        assert server.process.wait(60) == 0
+
+
 def test_no_descriptor_for_the_backend_ends_that_connection_alone(ecdsa: str) -> None:
     with backend(echo) as to, proxy(to, ecdsa) as server, contextlib.ExitStack() as stack:
         worker = server.workers()[0]
