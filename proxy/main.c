@@ -406,6 +406,7 @@ int main(int argc, char **argv) {
     arguments = argv;
     allocator_serve_tls();
     log_open("proxy");
+    log_never_wait();
     reason = read_settings(&read);
     if (reason)
         fail(EXIT_USAGE, "%s", reason);

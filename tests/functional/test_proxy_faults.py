@@ -13,11 +13,12 @@ import struct
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from programs import BUILD, Running, running
+from programs import BUILD, Running, children, program, running
 from proxies import (ROLES, Peer, backend, client_context, client_in, closed, connected, counters, cpu_s, descriptors,
                      echo, eventually, nobody, proxy, proxy_in, read_exactly, resident_kib)
 
@@ -305,6 +306,96 @@ def test_without_keepalive_nobody_is_probed(ecdsa: str) -> None:
         tls.sendall(b"x")
         assert tls.recv(1) == b"x"
         eventually(lambda: keepalive_s(server, tls) is None, "no timer runs")
+
+
+def test_the_statistics_do_not_spin_without_descriptors_and_recover(ecdsa: str) -> None:
+    with backend(echo) as to, proxy(to, ecdsa) as server:
+        shows, = set(children(server.process.pid)) - set(server.workers())
+        assert counters(server)["connections_open"] == 0
+        limit = max(int(entry.name) for entry in Path(f"/proc/{shows}/fd").iterdir()) + 1
+        subprocess.run(["prlimit", "--pid", str(shows), f"--nofile={limit}:4096"], check=True)
+        host, _, port = server.announced["stats"].rpartition(":")
+        with contextlib.ExitStack() as stack:
+            for _ in range(limit):
+                stack.enter_context(socket.create_connection((host, int(port)), timeout=60))
+            time.sleep(0.2)
+            before, since = cpu_s(shows), time.monotonic()
+            time.sleep(1)
+            assert cpu_s(shows) - before < 0.3 * (time.monotonic() - since), "it spins"
+            subprocess.run(["prlimit", "--pid", str(shows), "--nofile=4096:4096"], check=True)
+        assert counters(server)["connections_open"] == 0
+
+
+@contextlib.contextmanager
+def unread(kind: str) -> Iterator[tuple[int, Callable[[], None], Callable[[], str]]]:
+    """A standard error that nobody reads: (it, what fills it, what reads what is there)."""
+    if kind == "pipe":
+        reads, writes = os.pipe()
+        # A description of its own: the one that the proxy gets must wait, as a pipe does by itself.
+        fills = os.open(f"/proc/self/fd/{writes}", os.O_WRONLY | os.O_NONBLOCK)
+    else:
+        one, other = socket.socketpair()
+        reads, writes = one.detach(), other.detach()
+        fills = os.dup(writes)
+
+    def fill() -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                if kind == "pipe":
+                    os.write(fills, b"." * 100)
+                else:
+                    with socket.socket(fileno=os.dup(fills)) as end:
+                        end.send(b"." * 100, socket.MSG_DONTWAIT)
+
+    def read() -> str:
+        text = b""
+        while select.select([reads], [], [], 0)[0]:
+            text += os.read(reads, 1 << 20)
+        return text.decode()
+
+    try:
+        yield writes, fill, read
+    finally:
+        for descriptor in (reads, writes, fills):
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_nobody_waits_for_a_standard_error_that_is_full(kind: str, ecdsa: str) -> None:
+    with backend(echo) as to, unread(kind) as (errors, fill, read), \
+            subprocess.Popen([program("proxy"), "-f", "127.0.0.1:0", "-b", to, ecdsa], stdout=subprocess.PIPE,
+                             stderr=errors, stdin=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout
+            host, _, port = process.stdout.readline().strip().removeprefix("listening on ").rpartition(":")
+
+            def provoke() -> None:
+                """A line: a client that speaks no TLS."""
+                with socket.create_connection((host, int(port)), timeout=60) as plain:
+                    plain.sendall(b"not TLS\r\n\r\n")
+                    with contextlib.suppress(ConnectionError):
+                        assert plain.recv(100) is not None
+
+            provoke()
+            eventually(lambda: "handshake failed" in read(), "messages arrive")
+            fill()
+            time.sleep(1.1)  # a line a second at most
+            provoke()
+            with socket.create_connection((host, int(port)), timeout=60) as plain:
+                with client_context().wrap_socket(plain) as tls:
+                    tls.sendall(b"still here")
+                    assert tls.recv(10) == b"still here"
+            read()
+
+            def told() -> bool:
+                provoke()
+                return "messages were lost: nobody reads standard error" in read()
+
+            eventually(told, "how many were lost is told")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
 
 
 def scribble(pid: int) -> int:
