@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/filter.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -33,18 +34,13 @@ static const char *any_host(void) {
     return "::";
 }
 
-const char *address_resolve(struct address_list *list, const char *text) {
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
-    struct addrinfo *found;
-    char host[256];
+#define HOST_BYTES 256
+
+/* Parts "HOST:PORT" in all its spellings; *port stays in text. NULL, or why it is refused. */
+static const char *part(const char *text, char *host, const char **port_in_text) {
     const char *port;
     size_t length;
 
-    memset(list, 0, sizeof *list);
-    if (*text == '/') {
-        list->count = 1;
-        return parse_local(&list->address[0], text);
-    }
     if (*text == '[') {
         const char *end = strchr(text, ']');
         if (!end || (end[1] != ':' && end[1] != ','))
@@ -63,7 +59,7 @@ const char *address_resolve(struct address_list *list, const char *text) {
         if (memchr(text, ':', length))
             return "an IPv6 address goes in brackets: [HOST]:PORT";
     }
-    if (length >= sizeof host)
+    if (length >= HOST_BYTES)
         return "the host name is too long";
     memcpy(host, text, length);
     host[length] = '\0';
@@ -73,7 +69,28 @@ const char *address_resolve(struct address_list *list, const char *text) {
         return "the port is over 65535";
     if (length == 0 || strcmp(host, "*") == 0)
         memcpy(host, any_host(), strlen(any_host()) + 1);
-    int error = getaddrinfo(host, port, &hints, &found);
+    *port_in_text = port;
+    return NULL;
+}
+
+static const char *resolve(struct address_list *list, const char *text, int flags) {
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | flags};
+    struct addrinfo *found;
+    char host[HOST_BYTES];
+    const char *port, *reason;
+    int error;
+
+    memset(list, 0, sizeof *list);
+    if (*text == '/') {
+        list->count = 1;
+        return parse_local(&list->address[0], text);
+    }
+    reason = part(text, host, &port);
+    if (reason)
+        return reason;
+    error = getaddrinfo(host, port, &hints, &found);
+    if (error == EAI_NONAME && flags & AI_NUMERICHOST)
+        return NULL;
     if (error)
         return gai_strerror(error);
     for (const struct addrinfo *one = found; one && list->count < ADDRESS_LIST_MAX; one = one->ai_next) {
@@ -83,6 +100,14 @@ const char *address_resolve(struct address_list *list, const char *text) {
     }
     freeaddrinfo(found);
     return NULL;
+}
+
+const char *address_resolve(struct address_list *list, const char *text) {
+    return resolve(list, text, 0);
+}
+
+const char *address_resolve_number(struct address_list *list, const char *text) {
+    return resolve(list, text, AI_NUMERICHOST);
 }
 
 const char *address_parse(struct address *address, const char *text) {
@@ -157,6 +182,19 @@ void address_set_keepalive(int fd, int idle_s) {
 
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+}
+
+void address_refuse_new(int fd) {
+    /* What comes to a listening socket begins with TCP's header: its flags are in byte 13, and SYN is 2. */
+    struct sock_filter drop_syn[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 2, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    const struct sock_fprog program = {.len = sizeof drop_syn / sizeof *drop_syn, .filter = drop_syn};
+
+    setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
 }
 
 static int new_socket(const struct address *address) {

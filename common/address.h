@@ -36,6 +36,12 @@ const char *address_parse(struct address *address, const char *text);
 /* The same, with every address of the name, the first ADDRESS_LIST_MAX of them. */
 const char *address_resolve(struct address_list *list, const char *text);
 
+/*
+ * The same, but nobody is asked: a host that is a name, and not a number, gives an empty list. What is wrong with the
+ * spelling is told all the same.
+ */
+const char *address_resolve_number(struct address_list *list, const char *text);
+
 bool address_is_equal(const struct address *one, const struct address *other);
 
 /* An IPv4 peer of an IPv6 socket (::ffff:a.b.c.d) becomes what it is; any other address stays as it is. */
@@ -62,6 +68,12 @@ bool address_is_loopback(const struct address *address);
 
 /* Small writes leave at once (TCP_NODELAY); nothing to do on UNIX sockets. */
 void address_set_nodelay(int fd);
+
+/*
+ * A listening TCP socket answers nobody from here on who is not connecting already, where the system can do that: who
+ * has begun is accepted still, and who tries until the socket is closed will try again a second later and be refused.
+ */
+void address_refuse_new(int fd);
 
 /*
  * A peer that is silent for so long is probed, RFC 1122, 4.2.3.6. Set on a listening TCP socket, it is so for all that

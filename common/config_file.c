@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "config_file.h"
 
+#include "regular_file.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -110,21 +112,23 @@ const char *config_file_parse(const struct option_table *table, const char *name
     return NULL;
 }
 
-/* The whole file with a zero after it, or NULL with errno set. */
-static char *read_whole(const char *path, size_t *length) {
-    FILE *file = fopen(path, "re");
-    char *text = file ? malloc(FILE_BYTES_MAX + 1) : NULL;
+/* The whole file with a zero after it, or NULL and *why. */
+static char *read_whole(const char *path, size_t *length, const char **why) {
+    FILE *file = regular_file_open(path, why);
+    char *text;
     int error;
 
+    if (!file)
+        return NULL;
+    text = malloc(FILE_BYTES_MAX + 1);
     *length = text ? fread(text, 1, FILE_BYTES_MAX + 1, file) : 0;
-    error = text && file && !ferror(file) ? 0 : errno;
+    error = text && !ferror(file) ? 0 : errno;
     if (!error && *length > FILE_BYTES_MAX)
         error = EFBIG;
-    if (file)
-        fclose(file);
+    fclose(file);
     if (error) {
         free(text);
-        errno = error;
+        *why = strerror(error);
         return NULL;
     }
     text[*length] = '\0';
@@ -135,9 +139,9 @@ const char *config_file_read(const struct option_table *table, const char *path,
     size_t length;
     const char *reason;
 
-    *text = read_whole(path, &length);
+    *text = read_whole(path, &length, &reason);
     if (!*text) {
-        snprintf(refusal, sizeof refusal, "%.255s: cannot be read: %s", path, strerror(errno));
+        snprintf(refusal, sizeof refusal, "%.255s: cannot be read: %s", path, reason);
         return refusal;
     }
     reason = config_file_parse(table, path, *text, length);

@@ -20,6 +20,12 @@ void log_open(const char *program);
 /* Only errors and refusals are written from here on. */
 void log_quiet(bool quiet);
 
+/*
+ * From here on nobody waits for a standard error that takes no more, as a pipe does that nobody reads: such lines are
+ * lost, and the next that is not tells how many. For who has something better to do.
+ */
+void log_never_wait(void);
+
 /* From here on lines go to syslog instead. The facility is an index into log_facilities. */
 void log_to_syslog(int facility);
 

@@ -68,8 +68,9 @@ static const char *limit_reason(const struct option_spec *option, uint64_t value
     uint64_t unit = option->kind == OPTION_DURATION ? NS_PER_MS : 1;
     const char *unit_name = option->kind == OPTION_DURATION ? " ms" : "";
 
-    if (value < option->min) {
-        snprintf(reason, sizeof reason, "must be at least %llu%s", (unsigned long long)(option->min / unit), unit_name);
+    if (value < option->min && !(option->zero_too && value == 0)) {
+        snprintf(reason, sizeof reason, "must be at least %llu%s%s", (unsigned long long)(option->min / unit),
+                 unit_name, option->zero_too ? ", or 0" : "");
         return reason;
     }
     if (option->max && value > option->max) {

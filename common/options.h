@@ -34,6 +34,7 @@ struct option_spec {
     const char *value_if_none; /* the value may be left out, and is this then; given, it is written --NAME=VALUE */
     const char *alias;         /* what older configuration files call it */
     bool command_line_only;    /* refused in a configuration file */
+    bool zero_too;             /* 0 is good, whatever min is */
     /* OPTION_PARSE: the value as text (OPTION_TEXT_MAX bytes), for options_print_config; NULL: nothing is set. */
     const char *(*format)(const void *target, char *text);
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #ifndef TLSDYNO_SHARED_MEMORY_H
 #define TLSDYNO_SHARED_MEMORY_H
+#include <stdbool.h>
 #include <stddef.h>
 
 /*
@@ -8,5 +9,11 @@
  * program. Exits with EXIT_FAILED if there is not enough.
  */
 void *shared_memory_new(size_t bytes);
+
+/*
+ * False: the machine has not got so much memory, or does not give it, so that whoever asked for it can be refused.
+ * Memory that nothing holds it to can be promised and not be there when it is written to.
+ */
+bool shared_memory_fits(size_t bytes);
 
 #endif

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "tls_credentials.h"
 
+#include "regular_file.h"
+
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -29,15 +31,13 @@ static const char *refuse_content(const char *file, const char *what) {
 
 /* The file, with a first look at it, so that a missing, unreadable or empty one is called just that. */
 static const char *open_file(BIO **opened, const char *file) {
-    FILE *stream = fopen(file, "r");
-    int first;
+    const char *why;
+    FILE *stream = regular_file_open(file, &why);
 
     if (!stream)
-        return refuse(file, "cannot be read", strerror(errno));
-    errno = 0;
-    first = fgetc(stream);
-    if (first == EOF) {
-        const char *why = errno ? strerror(errno) : "the file is empty";
+        return refuse(file, "cannot be read", why);
+    if (fgetc(stream) == EOF) {
+        why = ferror(stream) ? strerror(errno) : "the file is empty";
         fclose(stream);
         return refuse(file, "cannot be read", why);
     }

@@ -4,19 +4,23 @@
 /*
  * At most N connections to the backend at once, over all workers; who comes when all places are taken waits in its
  * worker's queue. A place that is given back goes to the first in the queue of a worker that has one, the workers in
- * turn, so nobody overtakes those who wait. Places are counted by worker in shared memory: a worker that dies gives all
- * of its own back.
+ * turn, so nobody overtakes those who wait. Places are counted by worker in shared memory: those of a worker that died
+ * are taken back by the others.
+ *
+ * The master, which may be root, never takes the lock, nor does it read anything that workers could write to: a robust
+ * mutex is a list of pointers in that memory, which whoever unlocks it follows.
  */
 #include <ev.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-struct admission; /* in shared memory */
+struct admission;
 
 /* In the master, before the workers are forked. NULL for a limit of 0: all are admitted. */
 struct admission *admission_new(uint64_t limit, int workers);
 
-/* In the master, after a worker has ended, however it did. NULL is allowed. */
+/* In the master, after a worker has ended, however it did: the others hear of it, and so do those to come. NULL is
+ * allowed. */
 void admission_worker_ended(struct admission *admission, int worker);
 
 /* One that waits. Whoever has the place for it owns it. */

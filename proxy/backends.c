@@ -3,21 +3,17 @@
 #include "backends.h"
 
 #include "log.h"
+#include "resolver.h"
 #include "shared_memory.h"
 #include "units.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 /* How long an address that refused is left out. */
 #define DOWN_S 2.
-
-/* A resolver that does not answer is given up, so that the next turn can try. */
-#define RESOLVE_LIMIT_S 30
 
 /*
  * A sequence lock over two slots: the list of version n is in slot n % 2, so a writer that dies halfway has spoilt
@@ -40,7 +36,7 @@ void backends_free(struct backends *backends) {
     munmap(backends, sizeof *backends);
 }
 
-/* There is one writer at a time. */
+/* Whatever a worker may have made of the version, it leads to one of the slots. */
 void backends_replace(struct backends *backends, const struct address_list *list) {
     uint32_t version = backends->version + 1;
 
@@ -60,70 +56,66 @@ static bool is_same_list(const struct address_list *one, const struct address_li
 struct refresh {
     struct backends *backends;
     const char *text;
+    const struct privileges *privileges;
+    struct address_list last; /* what the backends have now */
     ev_timer timer;
-    ev_child child;
+    struct resolver resolver;
+    ev_io answer; /* active: the resolver is at it */
 };
 
-_Noreturn static void resolve(struct refresh *refresh) {
+static void answered(struct ev_loop *loop, ev_io *watcher, int events) {
+    (void)events;
+    struct refresh *refresh = watcher->data;
     struct address_list list;
     const char *reason;
 
-    signal(SIGTERM, SIG_DFL);
-    signal(SIGINT, SIG_DFL);
-    signal(SIGHUP, SIG_DFL);
-    /* The listening sockets must not outlive the master here, nor the lifeline of the workers. */
-    close_range(STDERR_FILENO + 1, ~0U, 0);
-    alarm(RESOLVE_LIMIT_S);
-    reason = address_resolve(&list, refresh->text);
-    if (reason)
+    ev_io_stop(loop, watcher);
+    reason = resolver_finish(&refresh->resolver, &list);
+    if (reason) {
         log_error("--backend: %s: %s: going on with the old addresses", refresh->text, reason);
-    else if (!is_same_list(&list, &refresh->backends->slot[refresh->backends->version % 2]))
+    } else if (!is_same_list(&list, &refresh->last)) {
+        refresh->last = list;
         backends_replace(refresh->backends, &list);
-    _exit(0);
-}
-
-static void child_ended(struct ev_loop *loop, ev_child *watcher, int events) {
-    (void)events;
-    ev_child_stop(loop, watcher);
+    }
 }
 
 static void refresh_now(struct ev_loop *loop, ev_timer *timer, int events) {
     (void)events;
     struct refresh *refresh = timer->data;
-    pid_t pid;
 
-    if (ev_is_active(&refresh->child)) /* still at it */
+    if (ev_is_active(&refresh->answer))
         return;
-    pid = fork();
-    if (pid == 0)
-        resolve(refresh);
-    if (pid < 0) {
-        log_error("--backend-refresh: fork: %s", strerror(errno));
+    if (!resolver_start(&refresh->resolver, refresh->text, refresh->privileges)) {
+        log_error("--backend-refresh: %s", strerror(errno));
         return;
     }
-    ev_child_set(&refresh->child, pid, 0);
-    ev_child_start(loop, &refresh->child);
+    ev_io_set(&refresh->answer, refresh->resolver.fd, EV_READ);
+    ev_io_start(loop, &refresh->answer);
 }
 
-void backends_refresh(struct backends *backends, const char *text, uint64_t every_ns, struct ev_loop *loop) {
+void backends_refresh(struct backends *backends, const struct proxy_settings *settings,
+                      const struct privileges *privileges, struct ev_loop *loop) {
     static struct refresh refresh;
-    ev_tstamp every = (ev_tstamp)every_ns / NS_PER_S;
+    ev_tstamp every = (ev_tstamp)settings->backend_refresh_ns / NS_PER_S;
+    struct address_list number;
 
     ev_timer_stop(loop, &refresh.timer);
-    if (ev_is_active(&refresh.child)) {
-        /* It may be writing: it must have ended when this returns. */
-        kill(refresh.child.pid, SIGKILL);
-        waitpid(refresh.child.pid, NULL, 0);
-        ev_child_stop(loop, &refresh.child);
+    if (ev_is_active(&refresh.answer)) {
+        ev_io_stop(loop, &refresh.answer);
+        resolver_abandon(&refresh.resolver);
     }
-    if (!every_ns || *text == '/')
+    resolver_read(&number, settings->backend);
+    if (every <= 0 || number.count)
         return;
-    refresh.backends = backends;
-    refresh.text = text;
+    refresh = (struct refresh){
+        .backends = backends,
+        .text = settings->backend,
+        .privileges = privileges,
+        .last = settings->backend_addresses,
+    };
     ev_timer_init(&refresh.timer, refresh_now, every, every);
-    refresh.timer.data = &refresh;
-    if (!ev_is_active(&refresh.child))
-        ev_init(&refresh.child, child_ended);
+    ev_init(&refresh.answer, answered);
+    refresh.timer.data = refresh.answer.data = &refresh;
     ev_timer_start(loop, &refresh.timer);
 }
 

@@ -3,10 +3,12 @@
 #define PROXY_BACKENDS_H
 /*
  * The addresses of the backend's name, in shared memory. The workers use them in turn. One that refuses is left out for
- * a short while, unless all are. Where asked, the name is resolved again and again, by a short-lived child of the
- * master, so that nobody who serves connections waits for a name server.
+ * a short while, unless all are. Where asked, the name is resolved again and again (proxy/resolver.h), so that nobody
+ * who serves connections waits for a name server.
  */
 #include "address.h"
+#include "privileges.h"
+#include "settings.h"
 
 #include <ev.h>
 #include <stdint.h>
@@ -23,10 +25,12 @@ void backends_free(struct backends *backends);
 void backends_replace(struct backends *backends, const struct address_list *list);
 
 /*
- * In the master: from here on text, which must stay where it is, is resolved anew every every_ns, on loop, for these
- * and no others; 0: never. Takes the place of what was asked for before.
+ * In the master: from here on the name of the backend is resolved anew as often as these settings say, on loop, for
+ * these backends, which have the settings' addresses now, and no others. Takes the place of what was asked for before;
+ * settings and privileges must stay where they are until then.
  */
-void backends_refresh(struct backends *backends, const char *text, uint64_t every_ns, struct ev_loop *loop);
+void backends_refresh(struct backends *backends, const struct proxy_settings *settings,
+                      const struct privileges *privileges, struct ev_loop *loop);
 
 /* A worker's own view of them. */
 struct backend_choice {

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "client_table.h"
 
+#include "shared_memory.h"
+
 #include <arpa/inet.h>
 #include <openssl/rand.h>
 #include <stdlib.h>
@@ -20,36 +22,36 @@ uint32_t client_table_size(uint64_t shown) {
     return size;
 }
 
-size_t client_table_bytes(uint32_t size) {
-    return sizeof(struct client_table) + size * sizeof(struct client_entry);
+static size_t bytes_of(uint32_t size) {
+    return sizeof(struct client_entries) + size * sizeof(struct client_entry);
 }
+
+/* Of the hash, as clients choose their addresses. One for all tables. */
+static uint64_t secret[2];
 
 void client_table_init(struct client_table *table, uint32_t size) {
-    static uint64_t secret[2];
-
     if (!secret[0] && RAND_bytes((unsigned char *)secret, sizeof secret) != 1)
         secret[0] = 1; /* without randomness there is no TLS either */
-    table->size = size;
-    memcpy(table->secret, secret, sizeof secret);
+    *table = (struct client_table){.shared = shared_memory_new(bytes_of(size)), .size = size};
 }
 
-static uint32_t hash(const struct client_table *table, const uint8_t *address) {
+static uint32_t hash(const uint8_t *address) {
     uint64_t half[2];
     unsigned __int128 product;
 
     memcpy(half, address, sizeof half);
-    product =
-        (unsigned __int128)(half[0] ^ table->secret[0]) * (half[1] ^ table->secret[1] ^ UINT64_C(0x9e3779b97f4a7c15));
+    product = (unsigned __int128)(half[0] ^ secret[0]) * (half[1] ^ secret[1] ^ UINT64_C(0x9e3779b97f4a7c15));
     return (uint32_t)((uint64_t)(product >> 64) ^ (uint64_t)product);
 }
 
 /* The entry of an address, or the free one where it would be. There is always a free one. */
-static struct client_entry *find(struct client_table *table, const uint8_t *address) {
-    uint32_t mask = table->size - 1, at = hash(table, address) & mask;
+static struct client_entry *find(const struct client_table *table, const uint8_t *address) {
+    uint32_t mask = table->size - 1, at = hash(address) & mask;
+    struct client_entry *entry = table->shared->entry;
 
-    while (table->entry[at].weight && memcmp(table->entry[at].address, address, sizeof table->entry[at].address) != 0)
+    while (entry[at].weight && memcmp(entry[at].address, address, sizeof entry[at].address) != 0)
         at = (at + 1) & mask;
-    return &table->entry[at];
+    return &entry[at];
 }
 
 static int compare_weights(const void *one, const void *other) {
@@ -62,17 +64,18 @@ static uint64_t median_weight(const struct client_table *table, uint64_t *weight
     size_t count = 0;
 
     for (uint32_t i = 0; i < table->size; i++)
-        if (table->entry[i].weight)
-            weights[count++] = table->entry[i].weight;
+        if (table->shared->entry[i].weight)
+            weights[count++] = table->shared->entry[i].weight;
     qsort(weights, count, sizeof *weights, compare_weights);
     return weights[count / 2];
 }
 
 /* Takes the median off all: at least half of the entries go. */
-static void make_room(struct client_table *table) {
+static void make_room(const struct client_table *table) {
     /* Both are the writer's own, once for all its tables: they have the same size. */
     static uint64_t *weights;
     static struct client_entry *old;
+    struct client_entries *shared = table->shared;
     size_t bytes = table->size * sizeof *old;
     uint64_t median;
 
@@ -83,48 +86,59 @@ static void make_room(struct client_table *table) {
     if (!weights || !old)
         return; /* the table overfills a little: it is asked again with the next client */
     median = median_weight(table, weights);
-    memcpy(old, table->entry, bytes);
-    memset(table->entry, 0, bytes);
-    table->used = 0;
-    table->error += median;
+    memcpy(old, shared->entry, bytes);
+    memset(shared->entry, 0, bytes);
+    shared->used = 0;
+    shared->error += median;
     for (uint32_t i = 0; i < table->size; i++) {
         if (old[i].weight <= median)
             continue;
         old[i].weight -= median;
         *find(table, old[i].address) = old[i];
-        table->used++;
+        shared->used++;
     }
 }
 
-static void count(struct client_table *table, const uint8_t *address, uint64_t weight, uint64_t bytes,
+static void count(const struct client_table *table, const uint8_t *address, uint64_t weight, uint64_t bytes,
                   uint64_t connections) {
+    struct client_entries *shared = table->shared;
     struct client_entry *entry = find(table, address);
 
     if (!entry->weight) {
-        if (table->used >= CLIENT_TABLE_FILL(table->size)) {
+        if (shared->used >= CLIENT_TABLE_FILL(table->size)) {
             make_room(table);
             entry = find(table, address);
         }
-        if (table->used + 1 >= table->size) {
-            table->error += weight; /* there was no memory to make room with */
+        if (shared->used + 1 >= table->size) {
+            shared->error += weight; /* there was no memory to make room with */
             return;
         }
         memcpy(entry->address, address, sizeof entry->address);
         entry->bytes = entry->connections = 0;
-        table->used++;
+        shared->used++;
     }
     entry->weight += weight;
     entry->bytes += bytes;
     entry->connections += connections;
 }
 
-static void begin_change(struct client_table *table) {
-    __atomic_store_n(&table->sequence, table->sequence | 1, __ATOMIC_RELAXED);
+static void begin_change(struct client_entries *shared) {
+    __atomic_store_n(&shared->sequence, shared->sequence | 1, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
-static void end_change(struct client_table *table) {
-    __atomic_store_n(&table->sequence, (table->sequence | 1) + 1, __ATOMIC_RELEASE);
+static void end_change(struct client_entries *shared) {
+    __atomic_store_n(&shared->sequence, (shared->sequence | 1) + 1, __ATOMIC_RELEASE);
+}
+
+void client_table_take_over(struct client_table *table) {
+    struct client_entries *shared = table->shared;
+
+    begin_change(shared);
+    shared->used = 0;
+    for (uint32_t i = 0; i < table->size; i++)
+        shared->used += shared->entry[i].weight > 0;
+    end_change(shared);
 }
 
 void client_table_add(struct client_table *table, const struct address *client, uint64_t bytes, uint64_t connections) {
@@ -142,33 +156,22 @@ void client_table_add(struct client_table *table, const struct address *client, 
     default:
         return;
     }
-    begin_change(table);
+    begin_change(table->shared);
     /* A connection weighs a little itself: who only shakes hands is seen too. */
     count(table, address, bytes + connections, bytes, connections);
-    end_change(table);
-}
-
-void client_table_move(struct client_table *to, struct client_table *from) {
-    begin_change(to);
-    to->error += from->error;
-    for (uint32_t i = 0; i < from->size; i++)
-        if (from->entry[i].weight)
-            count(to, from->entry[i].address, from->entry[i].weight, from->entry[i].bytes, from->entry[i].connections);
-    end_change(to);
-    begin_change(from); /* the last writer may have died in the middle of a change */
-    from->error = from->used = 0;
-    memset(from->entry, 0, from->size * sizeof *from->entry);
-    end_change(from);
+    end_change(table->shared);
 }
 
 /* A copy of one moment. */
-static void copy_table(struct client_table *copy, const struct client_table *table) {
-    for (int tries = 0; tries < READ_TRIES; tries++) {
-        uint32_t before = __atomic_load_n(&table->sequence, __ATOMIC_ACQUIRE);
+static void copy_entries(struct client_entries *copy, const struct client_table *table) {
+    const struct client_entries *shared = table->shared;
 
-        memcpy(copy, table, client_table_bytes(table->size));
+    for (int tries = 0; tries < READ_TRIES; tries++) {
+        uint32_t before = __atomic_load_n(&shared->sequence, __ATOMIC_ACQUIRE);
+
+        memcpy(copy, shared, bytes_of(table->size));
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
-        if (!(before & 1) && before == __atomic_load_n(&table->sequence, __ATOMIC_RELAXED))
+        if (!(before & 1) && before == __atomic_load_n(&shared->sequence, __ATOMIC_RELAXED))
             return;
     }
 }
@@ -202,16 +205,16 @@ static size_t join(struct client_entry *entries, size_t length) {
     return joined;
 }
 
-size_t client_table_top(const struct client_table *const *tables, size_t count_of_tables, struct client_entry *top,
+size_t client_table_top(const struct client_table *tables, size_t count_of_tables, struct client_entry *top,
                         size_t limit, uint64_t *error) {
-    uint32_t size = count_of_tables ? tables[0]->size : 0;
-    struct client_table *copy = malloc(client_table_bytes(size));
+    uint32_t size = count_of_tables ? tables[0].size : 0;
+    struct client_entries *copy = malloc(bytes_of(size));
     struct client_entry *all = malloc((count_of_tables * size + 1) * sizeof *all);
     size_t length = 0;
 
     *error = 0;
     for (size_t t = 0; copy && all && t < count_of_tables; t++) {
-        copy_table(copy, tables[t]);
+        copy_entries(copy, &tables[t]);
         *error += copy->error;
         for (uint32_t i = 0; i < size; i++)
             if (copy->entry[i].weight)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "client_verification.h"
 
+#include "regular_file.h"
 #include "tls_reason.h"
 
-#include <errno.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <stdio.h>
@@ -11,10 +11,11 @@
 
 static const char *load_authorities(SSL_CTX *context, const char *file) {
     STACK_OF(X509_NAME) * names;
-    FILE *readable = fopen(file, "r");
+    const char *why;
+    FILE *readable = regular_file_open(file, &why);
 
     if (!readable)
-        return tls_reason("--client-ca: %s: cannot be read: %s", file, strerror(errno));
+        return tls_reason("--client-ca: %s: cannot be read: %s", file, why);
     fclose(readable);
     ERR_clear_error();
     /* Clients are told the names, so that they know which of their certificates to send. */

@@ -23,7 +23,7 @@ static const struct {
     {SSL_R_HTTP_REQUEST, HANDSHAKE_not_tls},
     {SSL_R_HTTPS_PROXY_REQUEST, HANDSHAKE_not_tls},
     {SSL_R_WRONG_VERSION_NUMBER, HANDSHAKE_not_tls}, /* of a record: the first bytes were not those of one */
-    {SSL_R_UNEXPECTED_EOF_WHILE_READING, HANDSHAKE_client_gone},
+    {SSL_R_UNEXPECTED_EOF_WHILE_READING, HANDSHAKE_peer_gone},
     {SSL_R_UNSUPPORTED_PROTOCOL, HANDSHAKE_unsupported_version},
     {SSL_R_UNKNOWN_PROTOCOL, HANDSHAKE_unsupported_version},
     {SSL_R_VERSION_TOO_LOW, HANDSHAKE_unsupported_version},
@@ -37,8 +37,8 @@ static const struct {
     {SSL_R_NO_SHARED_SIGNATURE_ALGORITHMS, HANDSHAKE_no_shared_signature},
     {SSL_R_NO_APPLICATION_PROTOCOL, HANDSHAKE_no_shared_alpn},
     {SSL_R_CALLBACK_FAILED, HANDSHAKE_refused_name},
-    {SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE, HANDSHAKE_client_certificate},
-    {SSL_R_CERTIFICATE_VERIFY_FAILED, HANDSHAKE_client_certificate},
+    {SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE, HANDSHAKE_peer_certificate},
+    {SSL_R_CERTIFICATE_VERIFY_FAILED, HANDSHAKE_peer_certificate},
     {SSL_AD_REASON_OFFSET + SSL_AD_BAD_CERTIFICATE, HANDSHAKE_alert_bad_certificate},
     {SSL_AD_REASON_OFFSET + SSL_AD_CERTIFICATE_EXPIRED, HANDSHAKE_alert_certificate_expired},
     {SSL_AD_REASON_OFFSET + SSL_AD_CERTIFICATE_UNKNOWN, HANDSHAKE_alert_certificate_unknown},
@@ -53,7 +53,7 @@ enum handshake_failure handshake_failure_of(unsigned long tls_error, int system_
     int reason = ERR_GET_REASON(tls_error);
 
     if (!tls_error)
-        return system_error == ENOMEM || system_error == ENOBUFS ? HANDSHAKE_internal : HANDSHAKE_client_gone;
+        return system_error == ENOMEM || system_error == ENOBUFS ? HANDSHAKE_internal : HANDSHAKE_peer_gone;
     for (size_t i = 0; i < sizeof meanings / sizeof *meanings; i++)
         if (meanings[i].reason == reason)
             return meanings[i].failure;

@@ -7,6 +7,7 @@
 #include "master.h"
 #include "options.h"
 #include "prefork.h"
+#include "resolver.h"
 #include "tls_credentials.h"
 #include "units.h"
 
@@ -65,13 +66,20 @@ static const char *parse_pem_file(void *target, const char *value) {
     return add_certificate(value);
 }
 
+/* A name is asked for later, once, when all that can be refused at once has not been. */
 static const char *parse_backend(void *target, const char *value) {
     *(const char **)target = value;
-    return address_resolve(&settings.backend_addresses, value);
+    return resolver_read(&settings.backend_addresses, value);
 }
 
 static bool write_ip, write_ipv4, proxy_proxy;
 static int write_proxy = -1;
+
+static void forget_header(void) {
+    write_ip = write_ipv4 = proxy_proxy = false;
+    write_proxy = -1;
+    settings.header = HEADER_NONE;
+}
 
 /* At most one of them. NULL, or why they are refused. */
 static const char *choose_header(void) {
@@ -158,13 +166,14 @@ static const struct option_spec options[] = {
      "where to pass them on to (required); the addresses of a name are used in turn, without those that refuse",
      &settings.backend, .parse = parse_backend, .format = format_text},
     {"backend-refresh", 0, OPTION_DURATION, "T", "resolve the backend's name again every so often (default 0: never)",
-     &settings.backend_refresh_ns, .max = 366 * 86400 * NS_PER_S},
+     &settings.backend_refresh_ns, .min = 100 * NS_PER_MS, .max = 366 * 86400 * NS_PER_S, .zero_too = true},
     {"client", 0, OPTION_FLAG, NULL, "the reverse: take connections in the clear, pass them on in TLS",
      &settings.client_role},
     {"stats", 0, OPTION_PARSE, "ADDR", "show counters there over HTTP: /metrics (Prometheus) and /stats.json",
      &settings.stats, .parse = parse_stats, .format = format_address},
 
-    SECTION("What the backend hears first: who the client is (one of these, in the clear in either role)"),
+    SECTION("What the backend hears first: who the client is (one of these, in the clear in either role; one on the "
+            "command line takes the place of that in the file)"),
     {"write-proxy", 0, OPTION_CHOICE, "[=v1|v2]",
      "a PROXY header, version 1 if none is named; version 2 tells of TLS too (ALPN, SNI, version, cipher, group, "
      "certificates)",
@@ -291,8 +300,8 @@ static const struct option_spec options[] = {
 
     SECTION("Other"),
     {"config", 0, OPTION_STRING, "FILE",
-     "read options from there: NAME = VALUE, a line each; those of the command line come after them", &settings.config,
-     .command_line_only = true},
+     "read options from there: NAME = VALUE, a line each; those of the command line come after them and count more",
+     &settings.config, .command_line_only = true},
     {"default-config", 0, OPTION_FLAG, NULL, "print a configuration file with the defaults, then exit",
      &settings.default_config, .command_line_only = true},
     {"quiet", 'q', OPTION_FLAG, NULL, "report errors only", &settings.quiet},
@@ -316,8 +325,7 @@ static const struct option_table table = {
 static void set_defaults(void) {
     free(settings.certificates);
     settings = defaults;
-    write_ip = write_ipv4 = proxy_proxy = false;
-    write_proxy = -1;
+    forget_header();
     address_parse(&settings.frontend, "*:8443");
 }
 
@@ -347,18 +355,31 @@ static const char *read_command_line(void) {
     return reason;
 }
 
+/* The command line has been read before, to find the file. */
+static const char *read_file_and_command_line(const char *config) {
+    const char *reason = choose_header();
+    bool has_header = settings.header != HEADER_NONE;
+
+    if (reason)
+        return reason;
+    set_defaults();
+    reason = config_file_read(&table, config, &settings.config_text);
+    if (!reason)
+        reason = choose_header();
+    /* They are one option under several names: of those, too, the command line's counts more. */
+    if (has_header)
+        forget_header();
+    return reason ? reason : read_command_line();
+}
+
 static const char *read_settings(struct proxy_settings **read) {
     const char *reason, *config;
 
     set_defaults();
     reason = read_command_line();
     config = settings.config;
-    if (!reason && config) {
-        set_defaults();
-        reason = config_file_read(&table, config, &settings.config_text);
-        if (!reason)
-            reason = read_command_line();
-    }
+    if (!reason && config)
+        reason = read_file_and_command_line(config);
     if (!reason && !settings.default_config)
         reason = check_settings();
     *read = reason ? NULL : malloc(sizeof **read);
@@ -385,6 +406,7 @@ int main(int argc, char **argv) {
     arguments = argv;
     allocator_serve_tls();
     log_open("proxy");
+    log_never_wait();
     reason = read_settings(&read);
     if (reason)
         fail(EXIT_USAGE, "%s", reason);

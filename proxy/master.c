@@ -10,10 +10,13 @@
 #include "pidfile.h"
 #include "prefork.h"
 #include "privileges.h"
+#include "resolver.h"
 #include "session_store.h"
+#include "shared_memory.h"
 #include "stats.h"
 #include "stats_server.h"
 #include "tls_context.h"
+#include "tls_engine.h"
 #include "units.h"
 #include "worker.h"
 
@@ -39,7 +42,7 @@ struct master {
     struct configuration current;
     int other_access_log; /* in a reload: that of the configuration that is not the current one; -1: none */
     settings_reader *reread;
-    struct session_store *store;
+    struct session_store *store[2]; /* of sessions without and with certificates of clients; NULL: not needed yet */
     struct ticket_keys *ticket_keys;
     struct admission *admission;            /* NULL: no limit */
     struct privileges privileges;           /* of the workers */
@@ -50,14 +53,47 @@ struct master {
     int stats_listener; /* -1: none */
 };
 
+/* What a session takes in the store beside its bytes, about. */
+#define SESSION_OVERHEAD_BYTES 64
+
+/*
+ * The store that fits the configuration, once made for life. Where a reload asks for certificates of clients, or does
+ * not any more, sessions of before cannot be resumed anyway (client_verification.h), so it costs nothing to begin
+ * another. NULL and *store, which is NULL where none is wanted, or why that is refused.
+ */
+static const char *find_store(struct master *master, const struct proxy_settings *settings,
+                              struct session_store **store) {
+    static char refusal[128];
+    bool has_certificates = settings->client_ca;
+    size_t session_bytes = has_certificates ? SESSION_BYTES_WITH_CERTIFICATE : SESSION_BYTES;
+    uint64_t bytes = settings->session_cache * (session_bytes + SESSION_OVERHEAD_BYTES);
+
+    *store = NULL;
+    if (!settings->session_cache || settings->client_role)
+        return NULL;
+    if (!master->store[has_certificates]) {
+        if (!shared_memory_fits(bytes)) {
+            snprintf(refusal, sizeof refusal,
+                     "--session-cache: %llu sessions take %llu MiB, more than this machine has",
+                     (unsigned long long)settings->session_cache, (unsigned long long)(bytes >> 20));
+            return refusal;
+        }
+        master->store[has_certificates] = session_store_new(settings->session_cache, session_bytes);
+    }
+    *store = master->store[has_certificates];
+    return NULL;
+}
+
 /* NULL and all of it, or why it is refused and nothing of it. */
 static const char *make_configuration(struct configuration *made, struct proxy_settings *settings,
-                                      const struct master *master) {
+                                      struct master *master) {
     static char refusal[512];
-    const char *reason;
+    struct session_store *store;
+    const char *reason = find_store(master, settings, &store);
 
     *made = (struct configuration){.settings = settings, .access_log = -1};
-    reason = tls_context_new(&made->tls, settings, master->store, master->ticket_keys);
+    if (!reason)
+        reason = tls_context_new(&made->tls, settings, store, master->ticket_keys);
     if (reason)
         return reason;
     if (settings->access_log)
@@ -109,7 +145,7 @@ static int run_worker(const struct prefork_worker *self, struct ev_loop *loop, v
         .settings = current->settings,
         .tls = current->tls,
         .counters = &master->stats.process[self->slot].counters,
-        .clients = master->stats.clients ? master->stats.clients[self->slot] : NULL,
+        .clients = master->stats.clients ? &master->stats.clients[self->slot] : NULL,
         .index = self->index,
         .admission.admission = master->admission,
         .admission.worker = self->slot,
@@ -118,6 +154,8 @@ static int run_worker(const struct prefork_worker *self, struct ev_loop *loop, v
     int status;
 
     let_go(master);
+    if (worker.clients)
+        client_table_take_over(worker.clients);
     close_inherited(master, self->index);
     if (master->stats_listener >= 0)
         close(master->stats_listener);
@@ -149,6 +187,8 @@ static int run_stats(struct ev_loop *loop, void *context) {
 }
 
 static void close_listeners(struct master *master) {
+    for (int i = 0; i < master->pool.workers && !address_is_local(&master->frontend); i++)
+        address_refuse_new(master->listener[i]);
     close_inherited(master, -1);
     if (address_is_local(&master->frontend))
         unlink(master->frontend.sockaddr.local.sun_path);
@@ -204,10 +244,21 @@ static void set_up_pool(struct master *master) {
 static void set_clocks(const struct master *master) {
     const struct proxy_settings *settings = master->current.settings;
 
-    backends_refresh(master->current.backends, settings->backend, settings->backend_refresh_ns, EV_DEFAULT);
+    backends_refresh(master->current.backends, settings, &master->privileges, EV_DEFAULT);
     ticket_keys_rotate_every(master->ticket_keys, EV_DEFAULT,
                              settings->ticket_rotation_ns ? settings->ticket_rotation_ns
                                                           : settings->session_lifetime_ns);
+}
+
+/* NULL, or one line. A backend that is a number or a path has its addresses. */
+static const char *find_backend(struct proxy_settings *settings, const struct privileges *privileges) {
+    static char refusal[512];
+    const char *reason = resolver_resolve(&settings->backend_addresses, settings->backend, privileges);
+
+    if (!reason)
+        return NULL;
+    snprintf(refusal, sizeof refusal, "--backend: %.255s: %s", settings->backend, reason);
+    return refusal;
 }
 
 static const char *make_next(struct master *master, struct configuration *next) {
@@ -221,6 +272,8 @@ static const char *make_next(struct master *master, struct configuration *next) 
         snprintf(refusal, sizeof refusal, "--%s: cannot be changed while the proxy runs", fixed);
         reason = refusal;
     }
+    if (!reason)
+        reason = find_backend(next->settings, &master->privileges);
     if (!reason)
         reason = make_configuration(next, next->settings, master);
     if (reason)
@@ -247,10 +300,12 @@ static void reload(struct master *master) {
         free_configuration(reason ? &next : &old);
     }
     if (reason) {
+        tls_engine_give_back();
         log_error("reload: %s: the old configuration stays", reason);
         stats_add(&master->stats.master->reloads_refused, 1);
         return;
     }
+    tls_engine_keep();
     log_info("reloaded: earlier connections may end");
     stats_add(&master->stats.master->reloads, 1);
     stats_add(&master->stats.master->generation, 1);
@@ -331,9 +386,8 @@ static void prepare(struct master *master, struct proxy_settings *settings) {
     master->ticket_keys = ticket_keys_new();
     if (!master->ticket_keys)
         fail(EXIT_FAILED, "session tickets: no random numbers");
-    if (!reason && settings->session_cache)
-        master->store = session_store_new(settings->session_cache,
-                                          settings->client_ca ? SESSION_BYTES_WITH_CERTIFICATE : SESSION_BYTES);
+    if (!reason)
+        reason = find_backend(settings, &master->privileges);
     if (!reason)
         reason = make_configuration(&master->current, settings, master);
     if (reason)

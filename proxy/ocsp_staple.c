@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "ocsp_staple.h"
 
+#include "regular_file.h"
 #include "tls_credentials.h"
 #include "tls_reason.h"
 
@@ -19,11 +20,12 @@
 static const char *read_response(struct ocsp_file *file) {
     unsigned char bytes[RESPONSE_BYTES_MAX + 1];
     const unsigned char *at = bytes;
-    FILE *stream = fopen(file->path, "r");
+    const char *why;
+    FILE *stream = regular_file_open(file->path, &why);
     size_t length;
 
     if (!stream)
-        return tls_reason("--ocsp: %s: cannot be read: %s", file->path, strerror(errno));
+        return tls_reason("--ocsp: %s: cannot be read: %s", file->path, why);
     errno = 0;
     length = fread(bytes, 1, sizeof bytes, stream);
     if (ferror(stream)) {

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Open as long as the process lives: closing it would give up the lock. */
@@ -14,11 +15,15 @@ static int held = -1;
 const char *pidfile_write(const char *path) {
     static char refusal[512];
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    struct stat file;
     char text[32];
     int length = snprintf(text, sizeof text, "%d\n", (int)getpid());
 
-    held = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (held >= 0 && fcntl(held, F_SETLK, &lock) != 0) {
+    held = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644);
+    if (held >= 0 && (fstat(held, &file) != 0 || !S_ISREG(file.st_mode))) {
+        /* Nothing of ours, and so neither written to nor removed. */
+        snprintf(refusal, sizeof refusal, "--pidfile: %.255s: not a regular file", path);
+    } else if (held >= 0 && fcntl(held, F_SETLK, &lock) != 0) {
         if (errno != EAGAIN && errno != EACCES)
             snprintf(refusal, sizeof refusal, "--pidfile: %.255s: %s", path, strerror(errno));
         else if (fcntl(held, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK)

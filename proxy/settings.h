@@ -25,9 +25,9 @@ enum proxy_header_kind { HEADER_NONE, HEADER_IPV4, HEADER_IP, HEADER_PROXY_V1, H
 
 struct proxy_settings {
     struct address frontend;
-    const char *backend; /* as the operator wrote it */
-    struct address_list backend_addresses;
-    uint64_t backend_refresh_ns; /* how often it is resolved again; 0: never */
+    const char *backend;                   /* as the operator wrote it */
+    struct address_list backend_addresses; /* of a name: none until the master has asked for it */
+    uint64_t backend_refresh_ns;           /* how often it is resolved again; 0: never */
     struct address stats;
     bool has_stats;
     uint64_t workers;

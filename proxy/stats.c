@@ -2,6 +2,7 @@
 #include "stats.h"
 
 #include "clock.h"
+#include "log.h"
 #include "shared_memory.h"
 
 #include <stdlib.h>
@@ -17,33 +18,25 @@ const char *close_reason_name(enum close_reason reason) {
     return close_reasons[reason];
 }
 
-static void init_clients(struct stats *stats) {
-    uint32_t size = client_table_size(stats->top_clients);
-    /* Each table begins at a multiple of what its numbers are aligned to. */
-    size_t bytes = (client_table_bytes(size) + 63) / 64 * 64;
-    char *memory = shared_memory_new(bytes * (size_t)(stats->slots + 1));
-
-    stats->clients = shared_memory_new(sizeof *stats->clients * (size_t)(stats->slots + 1));
-    for (int slot = 0; slot <= stats->slots; slot++) {
-        stats->clients[slot] = (struct client_table *)(void *)(memory + bytes * (size_t)slot);
-        client_table_init(stats->clients[slot], size);
-    }
-}
-
 void stats_init(struct stats *stats, int workers, int slots, uint64_t top_clients) {
     *stats = (struct stats){.workers = workers, .slots = slots, .top_clients = top_clients};
     stats->master = shared_memory_new(sizeof *stats->master);
     stats->ended = shared_memory_new((size_t)workers * sizeof *stats->ended);
     stats->process = shared_memory_new((size_t)slots * sizeof *stats->process);
-    for (int slot = 0; slot < slots; slot++)
-        stats->process[slot].worker = -1;
-    if (top_clients)
-        init_clients(stats);
+    stats->worker_of = calloc((size_t)slots, sizeof *stats->worker_of);
+    stats->clients = top_clients ? calloc((size_t)slots, sizeof *stats->clients) : NULL;
+    if (!stats->worker_of || (top_clients && !stats->clients))
+        fail(EXIT_FAILED, "statistics: out of memory");
+    for (int slot = 0; slot < slots; slot++) {
+        stats->process[slot].worker = stats->worker_of[slot] = -1;
+        if (top_clients)
+            client_table_init(&stats->clients[slot], client_table_size(top_clients));
+    }
     stats->master->started_unix_ns = realtime_ns();
 }
 
 void stats_begin(struct stats *stats, int slot, int worker) {
-    stats->process[slot].worker = worker;
+    stats->process[slot].worker = stats->worker_of[slot] = worker;
 }
 
 /* Counters move: whoever reads meanwhile would see them twice or not at all, and begins again. */
@@ -61,9 +54,9 @@ void stats_end(struct stats *stats, int slot) {
     struct worker_counters *counters = &process->counters;
     uint64_t *from = (uint64_t *)(void *)counters, *to, open = counters->connections_accepted;
 
-    if (process->worker < 0)
+    if (stats->worker_of[slot] < 0)
         return;
-    to = (uint64_t *)(void *)&stats->ended[process->worker];
+    to = (uint64_t *)(void *)&stats->ended[stats->worker_of[slot]];
     begin_move(stats->master);
     for (int reason = 0; reason < CLOSE_REASON_COUNT; reason++)
         open -= counters->closed[reason];
@@ -71,8 +64,6 @@ void stats_end(struct stats *stats, int slot) {
     for (size_t i = 0; i < sizeof *counters / sizeof *from; i++)
         to[i] += from[i];
     memset(counters, 0, sizeof *counters);
-    process->worker = -1;
-    if (stats->clients)
-        client_table_move(stats->clients[stats->slots], stats->clients[slot]);
+    process->worker = stats->worker_of[slot] = -1;
     end_move(stats->master);
 }

@@ -84,7 +84,12 @@ struct stats {
     struct stats_master *master;
     struct worker_counters *ended; /* [workers]: of processes that have ended */
     struct stats_process *process; /* [slots] */
-    struct client_table **clients; /* [slots], and one more for those that have ended; NULL: not asked for */
+    /*
+     * From here on each process has its own. Every worker can write to what the pointers above lead to, so the master,
+     * which may be root, takes nothing from there but numbers to add up.
+     */
+    int *worker_of;               /* [slots], for the master: process[].worker as it was written */
+    struct client_table *clients; /* [slots]; NULL: not asked for */
     uint64_t top_clients;
     int workers, slots;
 };

@@ -59,7 +59,7 @@ static void read_counters(const struct stats *stats, struct snapshot *snapshot) 
     for (int worker = 0; worker < stats->workers; worker++)
         add_counters(&snapshot->worker[worker], &stats->ended[worker]);
     for (int slot = 0; slot < stats->slots; slot++) {
-        int worker = stats->process[slot].worker;
+        int worker = __atomic_load_n(&stats->process[slot].worker, __ATOMIC_RELAXED);
         if (worker < 0 || worker >= stats->workers)
             continue;
         add_counters(&snapshot->worker[worker], &stats->process[slot].counters);
@@ -70,9 +70,8 @@ static void read_counters(const struct stats *stats, struct snapshot *snapshot) 
         snapshot->processes[stats->workers] += snapshot->processes[worker];
     }
     if (stats->clients)
-        snapshot->top_count =
-            client_table_top((const struct client_table *const *)stats->clients, (size_t)stats->slots + 1,
-                             snapshot->top, stats->top_clients, &snapshot->top_error);
+        snapshot->top_count = client_table_top(stats->clients, (size_t)stats->slots, snapshot->top, stats->top_clients,
+                                               &snapshot->top_error);
 }
 
 static void free_snapshot(struct snapshot *snapshot) {

@@ -4,6 +4,7 @@
 
 #include "http_framing.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -11,6 +12,8 @@
 
 #define CLIENTS_MAX      16
 #define CLIENT_TIMEOUT_S 10.
+/* Without a free descriptor the listener stays readable: polling it would spin. */
+#define ACCEPT_PAUSE_S 0.5
 
 /* One request a connection: read it, answer, close. */
 struct stats_client {
@@ -121,8 +124,14 @@ static void accept_client(struct ev_loop *loop, ev_io *watcher, int events) {
     int fd = accept4(watcher->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     struct stats_client *client;
 
-    if (fd < 0)
+    if (fd < 0) {
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            ev_io_stop(loop, watcher);
+            ev_timer_set(&server->pause, ACCEPT_PAUSE_S, 0.);
+            ev_timer_start(loop, &server->pause);
+        }
         return;
+    }
     client = server->clients < CLIENTS_MAX ? calloc(1, sizeof *client) : NULL;
     if (!client) {
         close(fd);
@@ -139,9 +148,17 @@ static void accept_client(struct ev_loop *loop, ev_io *watcher, int events) {
     ev_timer_start(loop, &client->timer);
 }
 
+static void resume_accepting(struct ev_loop *loop, ev_timer *timer, int events) {
+    (void)events;
+    struct stats_server *server = timer->data;
+
+    ev_io_start(loop, &server->watcher);
+}
+
 void stats_server_start(struct stats_server *server, struct ev_loop *loop, int listener, const struct stats *stats) {
     *server = (struct stats_server){.loop = loop, .stats = stats};
     ev_io_init(&server->watcher, accept_client, listener, EV_READ);
-    server->watcher.data = server;
+    ev_init(&server->pause, resume_accepting);
+    server->watcher.data = server->pause.data = server;
     ev_io_start(loop, &server->watcher);
 }

@@ -14,6 +14,7 @@ struct stats_server {
     const struct stats *stats;
     int clients;
     ev_io watcher;
+    ev_timer pause; /* of accepting, for want of descriptors */
 };
 
 /* Answers on the listening socket from here on. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "ticket_key_file.h"
 
+#include "regular_file.h"
 #include "tls_reason.h"
 
 #include <errno.h>
@@ -98,13 +99,13 @@ const char *ticket_key_file_parse(struct ticket_key_list *list, const char *byte
 
 const char *ticket_key_file_read(struct ticket_key_list *list, const char *path) {
     char bytes[FILE_BYTES_MAX + 1];
-    FILE *stream = fopen(path, "r");
-    const char *reason = NULL;
+    const char *reason = NULL, *unreadable;
+    FILE *stream = regular_file_open(path, &unreadable);
     char why[160];
     size_t length;
 
     if (!stream)
-        return tls_reason("--ticket-keys: %s: cannot be read: %s", path, strerror(errno));
+        return tls_reason("--ticket-keys: %s: cannot be read: %s", path, unreadable);
     setvbuf(stream, NULL, _IONBF, 0); /* no copy of the keys is left in a buffer of stdio's */
     errno = 0;
     length = fread(bytes, 1, sizeof bytes, stream);

@@ -19,7 +19,8 @@ struct shared_keys {
 
 struct ticket_keys {
     struct shared_keys *shared;
-    ev_timer timer; /* runs in the master only */
+    uint64_t generation; /* the master's own count: workers could write to the other */
+    ev_timer timer;      /* runs in the master only */
 };
 
 static void time_to_rotate(struct ev_loop *loop, ev_timer *timer, int events) {
@@ -54,7 +55,7 @@ void ticket_keys_rotate_every(struct ticket_keys *keys, struct ev_loop *loop, ui
 
 bool ticket_keys_rotate(struct ticket_keys *keys) {
     struct shared_keys *shared = keys->shared;
-    uint64_t next = shared->generation + 1;
+    uint64_t next = keys->generation + 1;
     struct ticket_key *key = &shared->slot[next % SLOTS];
 
     /* Whole before anybody can see it: the slot is that of four generations ago. */
@@ -63,6 +64,7 @@ bool ticket_keys_rotate(struct ticket_keys *keys) {
         RAND_priv_bytes(key->mac_secret, sizeof key->mac_secret) != 1)
         return false;
     key->secret_bytes = sizeof key->cipher_secret;
+    keys->generation = next;
     __atomic_store_n(&shared->generation, next, __ATOMIC_RELEASE);
     /* Not before the count: a worker that copies this one sees that the generation went on. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);

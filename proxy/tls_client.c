@@ -3,12 +3,12 @@
 #include "tls_context.h"
 
 #include "alpn.h"
+#include "regular_file.h"
 #include "tls_credentials.h"
 #include "tls_engine.h"
 #include "tls_policy.h"
 #include "tls_reason.h"
 
-#include <errno.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
@@ -101,16 +101,16 @@ static const char *set_up_name(SSL_CTX *context, struct tls_client *client, cons
 
 static const char *set_up_verification(SSL_CTX *context, struct tls_client *client,
                                        const struct proxy_settings *settings) {
-    const char *reason = settings->backend_name ? set_up_name(context, client, settings->backend_name) : NULL;
+    const char *reason = settings->backend_name ? set_up_name(context, client, settings->backend_name) : NULL, *why;
     FILE *readable;
 
     if (reason || !settings->backend_ca)
         return reason;
     if (!settings->backend_name)
         return "--ca: needs --verify-name: any name of that authority's would do";
-    readable = fopen(settings->backend_ca, "r");
+    readable = regular_file_open(settings->backend_ca, &why);
     if (!readable)
-        return tls_reason("--ca: %s: cannot be read: %s", settings->backend_ca, strerror(errno));
+        return tls_reason("--ca: %s: cannot be read: %s", settings->backend_ca, why);
     fclose(readable);
     if (SSL_CTX_load_verify_file(context, settings->backend_ca) != 1) {
         ERR_clear_error();
@@ -174,7 +174,7 @@ static const char *set_up_client(SSL_CTX *context, const struct proxy_settings *
 }
 
 const char *tls_context_new_client(SSL_CTX **made, const struct proxy_settings *settings) {
-    const char *reason = settings->engine ? tls_engine_use(settings->engine) : NULL;
+    const char *reason = tls_engine_use(settings->engine);
     SSL_CTX *context;
 
     if (reason)

@@ -90,7 +90,7 @@ const char *tls_context_new(SSL_CTX **made, const struct proxy_settings *setting
 
     if (settings->client_role)
         return tls_context_new_client(made, settings);
-    reason = settings->engine ? tls_engine_use(settings->engine) : NULL;
+    reason = tls_engine_use(settings->engine);
     if (reason)
         return reason;
     context = SSL_CTX_new(TLS_server_method());

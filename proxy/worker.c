@@ -23,6 +23,12 @@
 /* Without a free descriptor the listener stays readable: polling it would spin. */
 #define ACCEPT_PAUSE_S 0.1
 
+/*
+ * At SIGTERM the master lets nobody begin to connect any more (address_refuse_new); who has begun is there a round trip
+ * later.
+ */
+#define LAST_ARRIVALS_S 0.2
+
 /* Thirty years. */
 #define NEVER_S 1e9
 
@@ -38,8 +44,17 @@ static void resume_accepting(struct ev_loop *loop, ev_timer *timer, int events) 
     (void)events;
     struct worker *worker = timer->data;
 
-    if (!worker->draining)
-        ev_io_start(loop, &worker->accept_watcher);
+    if (worker->draining)
+        return;
+    worker->is_last_look = worker->is_closing;
+    ev_io_start(loop, &worker->accept_watcher);
+    ev_feed_event(loop, &worker->accept_watcher, EV_READ);
+}
+
+static void pause_for(struct worker *worker, ev_tstamp pause_s) {
+    ev_timer_stop(worker->loop, &worker->accept_pause);
+    ev_timer_set(&worker->accept_pause, pause_s, 0.);
+    ev_timer_start(worker->loop, &worker->accept_pause);
 }
 
 static void pause_accepting(struct worker *worker) {
@@ -52,9 +67,10 @@ static void pause_accepting(struct worker *worker) {
     }
     stats_add(&worker->counters->accept_pauses, 1);
     ev_io_stop(worker->loop, &worker->accept_watcher);
-    ev_timer_set(&worker->accept_pause, ACCEPT_PAUSE_S, 0.);
-    ev_timer_start(worker->loop, &worker->accept_pause);
+    pause_for(worker, ACCEPT_PAUSE_S);
 }
+
+static void stop_accepting(struct worker *worker);
 
 /* False: nobody is waiting, or accepting has been paused. */
 static bool accept_one(struct worker *worker) {
@@ -74,6 +90,8 @@ static bool accept_one(struct worker *worker) {
         pause_accepting(worker);
         return false;
     case EAGAIN:
+        if (worker->is_last_look)
+            stop_accepting(worker);
         return false;
     default:
         return true; /* that client has gone: ECONNABORTED and the like */
@@ -86,10 +104,14 @@ static bool accept_one(struct worker *worker) {
  */
 static void accept_ready(struct ev_loop *loop, ev_io *watcher, int events) {
     (void)loop, (void)events;
+    struct worker *worker = watcher->data;
     uint64_t until_ns = monotonic_ns() + ACCEPT_TURN_NS;
 
-    for (int i = 0; i < ACCEPTS_A_TURN && accept_one(watcher->data) && monotonic_ns() < until_ns; i++)
+    for (int i = 0; i < ACCEPTS_A_TURN && accept_one(worker) && monotonic_ns() < until_ns; i++)
         ;
+    /* Nothing would announce that nobody is left. */
+    if (worker->is_last_look && !worker->draining && !ev_is_active(&worker->accept_pause))
+        pause_for(worker, 0.);
 }
 
 static void end_if_drained(struct worker *worker) {
@@ -105,16 +127,19 @@ static void stop_accepting(struct worker *worker) {
     end_if_drained(worker);
 }
 
-/* Clients that are in the queue already have been promised a connection: they are taken, then the door is closed. */
+/*
+ * Clients that are in the queue already have been promised a connection: they are taken, turn by turn, and so are those
+ * that come at the last moment; then the door is closed.
+ */
 static void drain(struct ev_loop *loop, ev_signal *watcher, int events) {
     (void)loop, (void)events;
     struct worker *worker = watcher->data;
 
-    if (worker->draining)
+    if (worker->draining || worker->is_closing)
         return;
-    while (ev_is_active(&worker->accept_watcher) && accept_one(worker))
-        ;
-    stop_accepting(worker);
+    worker->is_closing = true;
+    if (!ev_is_active(&worker->accept_pause)) /* else there are no descriptors: it goes on when there are */
+        pause_for(worker, LAST_ARRIVALS_S);
 }
 
 /* The queue is left to the worker that takes our place. */

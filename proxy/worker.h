@@ -24,12 +24,14 @@ struct worker {
     struct backend_choice backends;   /* set by the caller: backends */
     struct buffer_pool buffers;
     int connections;
-    bool draining;
+    bool draining; /* the door is closed */
     /* Private to worker.c. */
     int listener;
     ev_io accept_watcher;
     ev_timer accept_pause;
-    ev_timer clock; /* never due: what is left of it tells how time goes by */
+    bool is_closing,
+        is_last_look; /* at SIGTERM: the door is closed when nobody waits, and at the last look that counts */
+    ev_timer clock;   /* never due: what is left of it tells how time goes by */
     ev_signal drain_watcher, retire_watcher;
 };
 

@@ -114,7 +114,7 @@ def test_no_server_name_can_forge_a_line(form: str, ecdsa: str, tmp_path: Path) 
         assert re.sub(r"\\x(..)", lambda match: chr(int(match[1], 16)), shown).encode("latin-1") == name
 
 
-@pytest.mark.parametrize(("sent", "failure"), [(b"GET / HTTP/1.1\r\n\r\n", "not_tls"), (b"", "client_gone")])
+@pytest.mark.parametrize(("sent", "failure"), [(b"GET / HTTP/1.1\r\n\r\n", "not_tls"), (b"", "peer_gone")])
 def test_a_handshake_that_failed_has_a_line_too(sent: bytes, failure: str, ecdsa: str, tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     with backend(echo) as to, proxy(to, ecdsa, "--access-log", str(log)) as server:

@@ -228,3 +228,25 @@ def test_waiting_for_nothing_costs_no_time(ecdsa: str) -> None:
         before = switches()
         time.sleep(1)
         assert switches() == before
+
+
+@pytest.mark.parametrize("reloaded", [False, True])
+def test_each_worker_runs_on_its_own_cpu_and_nobody_else_is_bound(reloaded: bool, ecdsa: str) -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    wanted = [cpus[-1], cpus[0]]
+    with running("proxy", "-b", "127.0.0.1:1", "-f", "127.0.0.1:0", "--stats", "127.0.0.1:0", "-n", "3", "--cpus",
+                 ",".join(map(str, wanted)), ecdsa) as server:
+        if reloaded:
+            before = server.workers()
+            server.process.send_signal(signal.SIGHUP)
+            eventually(lambda: len(server.workers()) == 3 and not set(before) & set(server.workers()), "others")
+
+        def bound() -> list[str]:
+            return sorted(status_field(pid, "Cpus_allowed_list")[0] for pid in server.workers())
+
+        # Worker 2 begins the list again.
+        eventually(lambda: bound() == sorted(map(str, [*wanted, wanted[0]])), "each has its own")
+        others = [server.process.pid, *(set(children(server.process.pid)) - set(server.workers()))]
+        assert len(others) == 2
+        for pid in others:
+            assert os.sched_getaffinity(pid) == set(cpus)

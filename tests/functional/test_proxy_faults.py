@@ -6,17 +6,19 @@ import os
 import queue
 import resource
 import select
+import signal
 import socket
 import ssl
 import struct
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from programs import BUILD, Running, running
+from programs import BUILD, Running, children, program, running
 from proxies import (ROLES, Peer, backend, client_context, client_in, closed, connected, counters, cpu_s, descriptors,
                      echo, eventually, nobody, proxy, proxy_in, read_exactly, resident_kib)
 
@@ -205,6 +207,28 @@ def test_without_descriptors_accepting_pauses_without_spinning_and_recovers(ecds
             assert tls.recv(10) == b"back again"
 
 
+def test_who_waits_for_a_descriptor_when_a_drain_begins_is_still_served(ecdsa: str) -> None:
+    with backend(echo) as to, proxy(to, ecdsa) as server:
+        worker = server.workers()[0]
+        subprocess.run(["prlimit", "--pid", str(worker), "--nofile=40:40"], check=True)
+        with contextlib.ExitStack() as stack:
+            with contextlib.ExitStack() as first:
+                for _ in range(40):
+                    first.enter_context(socket.create_connection(server.host_port, timeout=60))
+                eventually(lambda: counters(server)["accept_pauses"] > 0, "accepting pauses")
+                waiting = [stack.enter_context(socket.create_connection(server.host_port, timeout=60))
+                           for _ in range(5)]
+                server.process.send_signal(signal.SIGTERM)
+                eventually(lambda: any("draining" in line for line in server.errors), "it drains")
+                paused = counters(server)["accept_pauses"]
+                eventually(lambda: counters(server)["accept_pauses"] > paused + 1, "it goes on trying")
+            for plain in waiting:
+                with client_context().wrap_socket(plain) as tls:
+                    tls.sendall(b"let me in")
+                    assert tls.recv(9) == b"let me in"
+        assert server.process.wait(60) == 0
+
+
 def test_no_descriptor_for_the_backend_ends_that_connection_alone(ecdsa: str) -> None:
     with backend(echo) as to, proxy(to, ecdsa) as server, contextlib.ExitStack() as stack:
         worker = server.workers()[0]
@@ -282,3 +306,127 @@ def test_without_keepalive_nobody_is_probed(ecdsa: str) -> None:
         tls.sendall(b"x")
         assert tls.recv(1) == b"x"
         eventually(lambda: keepalive_s(server, tls) is None, "no timer runs")
+
+
+def test_the_statistics_do_not_spin_without_descriptors_and_recover(ecdsa: str) -> None:
+    with backend(echo) as to, proxy(to, ecdsa) as server:
+        shows, = set(children(server.process.pid)) - set(server.workers())
+        assert counters(server)["connections_open"] == 0
+        limit = max(int(entry.name) for entry in Path(f"/proc/{shows}/fd").iterdir()) + 1
+        subprocess.run(["prlimit", "--pid", str(shows), f"--nofile={limit}:4096"], check=True)
+        host, _, port = server.announced["stats"].rpartition(":")
+        with contextlib.ExitStack() as stack:
+            for _ in range(limit):
+                stack.enter_context(socket.create_connection((host, int(port)), timeout=60))
+            time.sleep(0.2)
+            before, since = cpu_s(shows), time.monotonic()
+            time.sleep(1)
+            assert cpu_s(shows) - before < 0.3 * (time.monotonic() - since), "it spins"
+            subprocess.run(["prlimit", "--pid", str(shows), "--nofile=4096:4096"], check=True)
+        assert counters(server)["connections_open"] == 0
+
+
+@contextlib.contextmanager
+def unread(kind: str) -> Iterator[tuple[int, Callable[[], None], Callable[[], str]]]:
+    """A standard error that nobody reads: (it, what fills it, what reads what is there)."""
+    if kind == "pipe":
+        reads, writes = os.pipe()
+        # A description of its own: the one that the proxy gets must wait, as a pipe does by itself.
+        fills = os.open(f"/proc/self/fd/{writes}", os.O_WRONLY | os.O_NONBLOCK)
+    else:
+        one, other = socket.socketpair()
+        reads, writes = one.detach(), other.detach()
+        fills = os.dup(writes)
+
+    def fill() -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                if kind == "pipe":
+                    os.write(fills, b"." * 100)
+                else:
+                    with socket.socket(fileno=os.dup(fills)) as end:
+                        end.send(b"." * 100, socket.MSG_DONTWAIT)
+
+    def read() -> str:
+        text = b""
+        while select.select([reads], [], [], 0)[0]:
+            text += os.read(reads, 1 << 20)
+        return text.decode()
+
+    try:
+        yield writes, fill, read
+    finally:
+        for descriptor in (reads, writes, fills):
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_nobody_waits_for_a_standard_error_that_is_full(kind: str, ecdsa: str) -> None:
+    with backend(echo) as to, unread(kind) as (errors, fill, read), \
+            subprocess.Popen([program("proxy"), "-f", "127.0.0.1:0", "-b", to, ecdsa], stdout=subprocess.PIPE,
+                             stderr=errors, stdin=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout
+            host, _, port = process.stdout.readline().strip().removeprefix("listening on ").rpartition(":")
+
+            def provoke() -> None:
+                """A line: a client that speaks no TLS."""
+                with socket.create_connection((host, int(port)), timeout=60) as plain:
+                    plain.sendall(b"not TLS\r\n\r\n")
+                    with contextlib.suppress(ConnectionError):
+                        assert plain.recv(100) is not None
+
+            provoke()
+            eventually(lambda: "handshake failed" in read(), "messages arrive")
+            fill()
+            time.sleep(1.1)  # a line a second at most
+            provoke()
+            with socket.create_connection((host, int(port)), timeout=60) as plain:
+                with client_context().wrap_socket(plain) as tls:
+                    tls.sendall(b"still here")
+                    assert tls.recv(10) == b"still here"
+            read()
+
+            def told() -> bool:
+                provoke()
+                return "messages were lost: nobody reads standard error" in read()
+
+            eventually(told, "how many were lost is told")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+
+
+def scribble(pid: int) -> int:
+    """Writes noise over all that a process shares with others, as one that was taken over could; so many bytes."""
+    written = 0
+    with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            extent, access = line.split()[:2]
+            if access == "rw-s":
+                begin, end = (int(number, 16) for number in extent.split("-"))
+                memory.seek(begin)
+                memory.write(os.urandom(end - begin))
+                written += end - begin
+    return written
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGHUP])
+def test_a_worker_that_writes_over_all_it_shares_does_not_take_the_master_with_it(ended_by: signal.Signals,
+                                                                                  ecdsa: str) -> None:
+    """Killed, it is replaced; and a reload replaces all. What other workers make of that memory is another matter."""
+    with backend(echo) as to, running("proxy", "-f", "127.0.0.1:0", "-b", to, "-n", "2", "--maxconn", "10", "--stats",
+                                      "127.0.0.1:0", ecdsa) as server:
+        workers = server.workers()
+        try:
+            assert scribble(workers[0]) > 100_000
+        except PermissionError:
+            pytest.skip("this system lets nobody write into another process")
+        if ended_by == signal.SIGKILL:
+            os.kill(workers[0], signal.SIGKILL)
+            eventually(lambda: any("killed by signal 9" in line for line in server.errors), "the master has seen it")
+        server.process.send_signal(signal.SIGHUP)
+        eventually(lambda: any("reloaded" in line for line in server.errors), "the master reloads")
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(60) == 0

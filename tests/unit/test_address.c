@@ -246,6 +246,33 @@ static void a_connection_reaches_its_listener(void **state) {
     }
 }
 
+static void who_comes_after_the_door_was_closed_is_not_answered_and_who_came_before_is(void **state) {
+    (void)state;
+    struct address address;
+    struct pollfd early, late;
+    int listener, accepted;
+
+    assert_null(address_parse(&address, "127.0.0.1:0"));
+    assert_true(address_listen(&address, 10, &listener, 1));
+    early = (struct pollfd){.fd = address_connect(&address), .events = POLLOUT};
+    assert_int_equal(poll(&early, 1, 60000), 1);
+    address_refuse_new(listener);
+    late = (struct pollfd){.fd = address_connect(&address), .events = POLLOUT};
+    assert_int_equal(poll(&late, 1, 50), 0);
+    accepted = accept(listener, NULL, NULL);
+    assert_true(accepted >= 0);
+    assert_int_equal(accept(listener, NULL, NULL), -1);
+    assert_int_equal(send(early.fd, "x", 1, 0), 1);
+    close(listener);
+    /* When it tries again it is refused, not reset. */
+    assert_int_equal(poll(&late, 1, 60000), 1);
+    assert_int_equal(connect(late.fd, &address.sockaddr.any, address.length), -1);
+    assert_int_equal(errno, ECONNREFUSED);
+    close(early.fd);
+    close(late.fd);
+    close(accepted);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_spelling_of_an_address_is_read),
@@ -259,6 +286,7 @@ int main(void) {
         cmocka_unit_test(a_socket_file_in_use_is_left_to_its_owner),
         cmocka_unit_test(an_ordinary_file_is_never_removed_to_make_room_for_a_socket),
         cmocka_unit_test(a_connection_reaches_its_listener),
+        cmocka_unit_test(who_comes_after_the_door_was_closed_is_not_answered_and_who_came_before_is),
     };
 
     return cmocka_run_group_tests_name("address", tests, make_directory, remove_directory);

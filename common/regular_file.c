@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
+#include "regular_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+FILE *regular_file_open(const char *path, const char **why) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    FILE *stream = NULL;
+    struct stat file;
+
+    if (fd < 0 || fstat(fd, &file) != 0)
+        *why = strerror(errno);
+    else if (S_ISDIR(file.st_mode))
+        *why = strerror(EISDIR);
+    else if (!S_ISREG(file.st_mode))
+        *why = "not a regular file";
+    else if (!(stream = fdopen(fd, "r")))
+        *why = strerror(errno);
+    if (!stream && fd >= 0)
+        close(fd);
+    return stream;
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TLSDYNO_REGULAR_FILE_H
+#define TLSDYNO_REGULAR_FILE_H
+#include <stdio.h>
+
+/*
+ * Opens for reading what somebody named as a file. A FIFO, whose opening would wait for a writer, or a device, which
+ * might never end, is refused: a program reads its files at a reload again. NULL with *why, valid until the next call.
+ */
+FILE *regular_file_open(const char *path, const char **why);
+
+#endif
