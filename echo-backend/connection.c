@@ -7,6 +7,7 @@
 #include "respond.h"
 #include "stream.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 
 #define TARGET_BYTES 2048
@@ -28,8 +29,9 @@ struct connection {
     int write_wants;
     ev_timer timer; /* of delayed, yielding and lingering */
     /* State; what is watched follows from it (see wanted_events). */
+    bool awaited;         /* what a proxy says first is not all there */
     bool shaking;         /* the TLS handshake goes on */
-    bool delayed;         /* the answer is not due yet */
+    bool delayed;         /* the answer is not due yet: the request is in service, or the timer runs */
     bool yielding;        /* others have their turn */
     bool answer_due;      /* the request is complete, its answer was not made yet */
     bool echo_begun;      /* the head of an echo was made */
@@ -40,6 +42,8 @@ struct connection {
     bool read_ended;      /* the client sends no more */
     uint64_t requests;    /* so far */
     struct buffer *input; /* NULL: all that was read is used up */
+    struct prologue prologue;
+    struct service_job job;
     struct output output;
     struct request request;
     struct http_framing framing;
@@ -80,6 +84,8 @@ static void mark_active(struct connection *connection) {
 }
 
 static int wanted_events(const struct connection *connection) {
+    if (connection->awaited)
+        return EV_READ;
     if (connection->shaking)
         return connection->stream.wants;
     if (connection->yielding)
@@ -115,6 +121,9 @@ static void close_connection(struct connection *connection) {
 
     ev_io_stop(worker->loop, &connection->io);
     ev_timer_stop(worker->loop, &connection->timer);
+    if (worker->service)
+        service_queue_leave(worker->service, &connection->job);
+    prologue_drop(&connection->prologue);
     stream_close(&connection->stream);
     drop_input(connection);
     output_drop(&connection->output);
@@ -135,12 +144,21 @@ static enum step yield_turn(struct connection *connection) {
     return STEP_WAIT;
 }
 
-/* The one place where an answer is made to take its time. */
-static void delay_answer(struct connection *connection) {
-    if (connection->request.delay_ns == 0)
-        return;
-    connection->delayed = true;
-    start_timer(connection, (ev_tstamp)connection->request.delay_ns * 1e-9);
+/*
+ * The one place where an answer is made to take its time: first the request is in service, as long as the model says,
+ * then the answer waits for what the request's own key asks. Who asks about the server is no part of its load.
+ */
+static void delay_answer(struct connection *connection, bool was_served) {
+    const struct request *request = &connection->request;
+    bool is_load = request->kind == REQUEST_OBJECT || request->kind == REQUEST_ECHO;
+
+    if (connection->worker->service && is_load && !was_served) {
+        connection->delayed = true;
+        service_queue_join(connection->worker->service, &connection->job);
+    } else if (request->delay_ns > 0) {
+        connection->delayed = true;
+        start_timer(connection, (ev_tstamp)request->delay_ns * 1e-9);
+    }
 }
 
 static void request_ended(struct connection *connection) {
@@ -167,7 +185,15 @@ static void begin_echo(struct connection *connection) {
 }
 
 static void answer(struct connection *connection) {
-    const struct respond_facts facts = {&connection->stream, connection->worker->connections, connection->requests};
+    const struct worker *worker = connection->worker;
+    const struct whoami_facts facts = {
+        .stream = &connection->stream,
+        .prologue_kind = worker->prologue,
+        .prologue = &connection->prologue,
+        .service = worker->service,
+        .connections = worker->connections,
+        .requests = connection->requests,
+    };
 
     respond(&connection->output, &connection->request, &facts);
     connection->answer_due = false;
@@ -188,7 +214,7 @@ static void take_event(struct connection *connection) {
         if (framing->expects_continue && !request->http_1_0)
             respond_continue(&connection->output);
         if (request->kind == REQUEST_ECHO)
-            delay_answer(connection);
+            delay_answer(connection, false);
         break;
     case HTTP_BODY:
         if (request->kind != REQUEST_ECHO)
@@ -203,7 +229,7 @@ static void take_event(struct connection *connection) {
             request_ended(connection);
         } else {
             connection->answer_due = true;
-            delay_answer(connection);
+            delay_answer(connection, false);
         }
         break;
     case HTTP_BAD:
@@ -235,6 +261,27 @@ static void digest(struct connection *connection) {
     }
     if (input && input->begin == input->end)
         drop_input(connection);
+}
+
+static enum step receive_prologue(struct connection *connection) {
+    enum prologue_kind kind = connection->worker->prologue;
+
+    switch (prologue_receive(&connection->prologue, kind, connection->stream.fd)) {
+    case PROLOGUE_OK:
+        connection->awaited = false;
+        return STEP_ON;
+    case PROLOGUE_RETRY:
+        return STEP_WAIT;
+    case PROLOGUE_BAD:
+        break;
+    }
+    if (connection->stream.ssl) { /* no answer would be understood */
+        close_connection(connection);
+        return STEP_CLOSED;
+    }
+    connection->awaited = false;
+    refuse(connection, prologue_complaint(kind));
+    return STEP_ON;
 }
 
 static enum step handshake(struct connection *connection) {
@@ -335,7 +382,9 @@ static void advance(struct connection *connection) {
     if (connection->yielding)
         ev_timer_stop(connection->worker->loop, &connection->timer);
     connection->yielding = false;
-    if (connection->shaking)
+    if (connection->awaited)
+        step = receive_prologue(connection);
+    if (step == STEP_ON && connection->shaking)
         step = handshake(connection);
     while (step == STEP_ON) {
         step = flush(connection);
@@ -377,6 +426,15 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events) {
     advance(connection);
 }
 
+void connection_served(struct service_job *job) {
+    struct connection *connection =
+        (struct connection *)(void *)((char *)job - offsetof(struct connection, job)); /* that it is a part of */
+
+    connection->delayed = false;
+    delay_answer(connection, true);
+    advance(connection);
+}
+
 static struct connection *new_connection(struct worker *worker) {
     struct connection *connection = worker->spare;
 
@@ -405,6 +463,7 @@ void connection_open(struct worker *worker, int fd) {
     /* Field by field: the target's 2 KiB need not be cleared. */
     connection->stream = stream;
     connection->worker = worker;
+    connection->awaited = worker->prologue != PROLOGUE_NONE;
     connection->shaking = stream.ssl != NULL;
     connection->watched = 0;
     connection->read_wants = EV_READ;
@@ -414,6 +473,8 @@ void connection_open(struct worker *worker, int fd) {
     connection->read_ended = false;
     connection->requests = 0;
     connection->input = NULL;
+    connection->prologue = (struct prologue){0};
+    connection->job.in_service = false;
     connection->output = (struct output){0};
     http_framing_init_request(&connection->framing, connection->target, sizeof connection->target);
     ev_io_init(&connection->io, on_io, fd, EV_READ);

@@ -89,7 +89,8 @@ def test_what_is_no_key_is_ignored(backend):
 
 
 @pytest.mark.parametrize("query", ["s=", "s=-1", "s=1q", "s=99999999999999999999", "s=" + "9" * 40, "r=99", "r=600",
-                                   "r=x", "t=x", "t=1h", "t=11m", "C=2", "k=yes", "b=1", "p=100", "w=5"])
+                                   "r=x", "t=x", "t=1h", "t=11m", "C=2", "k=yes", "b=", "b=x", "b=-", "b=4&k=1",
+                                   "p=0", "p=17k", "p=x", "w=5"])
 def test_a_bad_value_is_a_400_that_names_its_key(backend, query):
     with backend.connect() as client:
         response, body = ask(client, f"/?{query}&s=5")
@@ -116,6 +117,55 @@ def test_a_status_without_body_has_none_and_the_next_answer_is_not_eaten(backend
         answers = read_all(client).split(b"\r\n\r\n")
         assert [answer.split()[1] for answer in answers[:4]] == [b"%d" % status] * 3 + [b"200"]
         assert answers[4:] == [b"0"]
+
+
+def test_the_length_that_is_announced_may_be_another(backend):
+    for length, closes in (7, True), (1000, True), (-1, False):
+        with backend.connect() as client:
+            client.sendall(f"GET /?s=100&b={length} HTTP/1.1\r\n\r\nGET /?s=1&C HTTP/1.1\r\n\r\n".encode())
+            head, body = read_all(client).split(b"\r\n\r\n", 1)
+            assert b"Content-Length: %d" % (100 if length < 0 else length) in head.split(b"\r\n")
+            assert (b"Connection: close" in head.split(b"\r\n")) == closes
+            assert body.startswith(filling(100))
+            assert body[100:].startswith(b"HTTP/1.1 200 OK") == (not closes)
+            assert closes == (len(body) == 100)
+    with backend.connect() as client:
+        response, _ = ask(client, "/?s=5&b=9", method="HEAD")
+        assert response.header("Content-Length") == "9"
+
+
+def test_the_length_may_be_left_out(backend):
+    with backend.connect() as client:
+        client.sendall(b"GET /?s=3m&b=0 HTTP/1.1\r\n\r\n")
+        head, body = read_all(client).split(b"\r\n\r\n", 1)
+        assert b"Content-Length" not in head and b"chunked" not in head
+        assert body == filling(3 * MIB)
+
+
+def test_a_wrong_length_may_leave_the_client_waiting(backend):
+    with backend.connect() as client:
+        client.sendall(b"GET /?s=5&b=9&K=1 HTTP/1.1\r\n\r\n")
+        received = b""
+        while not received.endswith(b"\r\n\r\n01234"):
+            received += client.recv(1000)
+        client.sendall(b"GET /?s=1&C HTTP/1.1\r\n\r\n")
+        assert read_all(client).startswith(b"HTTP/1.1 200 OK"), "the connection is open still"
+
+
+@pytest.mark.parametrize("size, piece", [(10, 1), (100, 7), (1000, 1000), (200_000, 10_000), (70_000, 16384), (0, 5)])
+def test_a_body_in_pieces_is_the_same_and_its_chunks_are_the_pieces(backend, size, piece):
+    with backend.connect() as client:
+        for filler in 0, 1:
+            whole = ask(client, f"/?s={size}&R={filler}")[1]
+            response, body = ask(client, f"/?s={size}&p={piece}&R={filler}")
+            assert body == whole and response.header("Content-Length") == str(size)
+        client.sendall(f"GET /?s={size}&p={piece}&k=1&C=1 HTTP/1.1\r\n\r\n".encode())
+        chunks = read_all(client).split(b"\r\n\r\n", 1)[1]
+    expected = b""
+    for at in range(0, size, piece):
+        bytes_ = filling(size)[at:at + piece]
+        expected += b"%x\r\n%b\r\n" % (len(bytes_), bytes_)
+    assert chunks == expected + b"0\r\n\r\n"
 
 
 def test_random_filling_is_not_compressible_and_always_the_same(backend):
@@ -149,7 +199,7 @@ def test_help_lists_the_keys(backend):
         for target in "/?h", "/?h=1":
             response, body = ask(client, target)
             assert response.status == 200
-            for key in "srtkRCKh":
+            for key in "srtkpbRCKh":
                 assert re.search(rf"^  {key}\b", body.decode(), re.MULTILINE)
 
 

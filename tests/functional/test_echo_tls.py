@@ -35,7 +35,9 @@ def test_https_echoes_and_says_what_was_agreed(tls_backend, version):
                 expected = data[MIB:2 * MIB]
             assert exchange(client, body) == expected
         facts = json.loads(ask(client, "/whoami")[1])
-        assert facts["tls"] == {"version": client.version(), "cipher": client.cipher()[0], "resumed": False}
+        assert facts["tls"].pop("group") in ("X25519", "P-256", "X25519MLKEM768")
+        assert facts["tls"] == {"version": client.version(), "cipher": client.cipher()[0], "resumed": False,
+                                "server_name": "localhost"}
         assert ask(client, "/?s=3m")[1] == filling(3 * MIB)
 
 
@@ -132,3 +134,35 @@ def test_plain_text_on_the_tls_port_harms_nobody(tls_backend):
     with tls_backend.connect():
         with tls_client(tls_backend) as client:
             assert ask(client, "/?s=1")[1] == b"0"
+
+
+def test_each_piece_of_a_body_is_a_record(certificate):
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = tls_context(ssl.TLSVersion.TLSv1_2).wrap_bio(incoming, outgoing)
+    received = b""
+
+    def step(action, *arguments):
+        nonlocal received
+        while True:
+            try:
+                return action(*arguments)
+            except ssl.SSLWantReadError:
+                client.sendall(outgoing.read())
+                received += (data := client.recv(1 << 16))
+                assert data, "closed"
+                incoming.write(data)
+
+    with Backend("https", "--cert", certificate[2]) as backend, backend.connect() as client:
+        step(tls.do_handshake)
+        received = b""
+        tls.write(b"GET /?s=1000&p=100 HTTP/1.1\r\n\r\n")
+        body = b""
+        while not body.endswith(filling(1000)):
+            body += step(tls.read, 5000)
+    lengths = []
+    while received:
+        length = int.from_bytes(received[3:5], "big")
+        lengths += [length] if received[0] == 23 else []
+        received = received[5 + length:]
+    head, *pieces = lengths
+    assert len(pieces) == 10 and len(set(pieces)) == 1
