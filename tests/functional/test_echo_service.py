@@ -53,7 +53,7 @@ def test_the_delay_of_a_request_comes_after_its_service():
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_requests_slow_each_other_down_whichever_worker_has_them(workers):
-    # Alone 20 ms; with 40 in flight 1600 ms each. Had each counted those that were there when it came: 550 ms on average.
+    # Alone 20 ms; 40 take 1600 ms each. Had each counted what was there when it came: 550 ms on average.
     with Backend("http", "-n", workers, "--service-model", "quadratic:20ms,1") as backend, backend.connect() as client:
         for _ in range(5):
             assert ask(client, "/?s=1")[1] == b"0"
