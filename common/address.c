@@ -163,8 +163,7 @@ static int new_socket(const struct address *address) {
     return socket(address->sockaddr.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 }
 
-/* Closes fd but keeps the errno that made it necessary. */
-static int give_up(int fd) {
+int address_give_up(int fd) {
     int error = errno;
 
     close(fd);
@@ -197,7 +196,7 @@ static int probe_free(const struct address *address) {
         return -1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (bind(fd, &address->sockaddr.any, address->length) != 0 || listen(fd, 1) != 0)
-        return give_up(fd);
+        return address_give_up(fd);
     close(fd);
     return 0;
 }
@@ -211,10 +210,10 @@ static int listen_one(struct address *address, int backlog, bool share) {
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
         address_set_nodelay(fd); /* on Linux the accepted sockets inherit it: no system call for each */
         if (share && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0)
-            return give_up(fd);
+            return address_give_up(fd);
     }
     if (bind(fd, &address->sockaddr.any, address->length) != 0 || listen(fd, backlog) != 0)
-        return give_up(fd);
+        return address_give_up(fd);
     if (!address_is_local(address)) {
         address->length = sizeof address->sockaddr;
         getsockname(fd, &address->sockaddr.any, &address->length);
@@ -234,7 +233,7 @@ bool address_listen(struct address *address, int backlog, int *fds, int count) {
         if (fds[i] >= 0)
             continue;
         while (i-- > 0)
-            give_up(fds[i]);
+            address_give_up(fds[i]);
         return false;
     }
     return true;
@@ -246,7 +245,7 @@ int address_connect(const struct address *address) {
     if (fd < 0)
         return -1;
     if (connect(fd, &address->sockaddr.any, address->length) != 0 && errno != EINPROGRESS)
-        return give_up(fd);
+        return address_give_up(fd);
     if (!address_is_local(address))
         address_set_nodelay(fd);
     return fd;

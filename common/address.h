@@ -57,6 +57,9 @@ bool address_listen(struct address *address, int backlog, int *fds, int count);
  */
 int address_connect(const struct address *address);
 
+/* Closes a socket that came to nothing, but keeps the errno that says why. Returns -1. */
+int address_give_up(int fd);
+
 bool address_is_local(const struct address *address); /* a UNIX socket */
 bool address_is_loopback(const struct address *address);
 

@@ -111,7 +111,8 @@ static const struct query_key {
     {'r', true, "r=STATUS  status code, 200 to 599 (200); 204 and 304 have no body", set_status},
     {'t', true, "t=MS      wait before the answer; 20, 20ms and 0.02s are the same (0)", set_delay},
     {'k', false, "k=1       the body comes in chunks (HTTP/1.1 only)", set_chunked},
-    {'p', true, "p=SIZE    the body is sent in pieces of SIZE bytes, 1 to 16k, each a write (TLS record, chunk) of its own",
+    {'p', true,
+     "p=SIZE    the body is sent in pieces of SIZE bytes, 1 to 16k, each a write (TLS record, chunk) of its own",
      set_piece},
     {'b', true,
      "b=LENGTH  announce this length instead of the true one; 0: announce none; -1: the true one (-1).\n"
