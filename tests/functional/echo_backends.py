@@ -162,8 +162,10 @@ def echo(client, data, seed, chunked):
     return body
 
 
-def resident_bytes(pid):
-    return int(re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[1]) * 1024
+def resident_bytes(pid, most=False):
+    """Memory that a process has, or the most that it ever had."""
+    name = "VmHWM" if most else "VmRSS"
+    return int(re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[1]) * 1024
 
 
 def kernel_buffer_bytes():

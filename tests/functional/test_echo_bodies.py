@@ -1,11 +1,17 @@
 """The echo of a body: whole, whatever its size and framing, and in constant memory."""
+import contextlib
+import functools
+import json
 import random
 import select
 import socket
 import threading
+import zlib
 
+import programs
 import pytest
-from echo_backends import LONG_S, MIB, ask, echo, filling, kernel_buffer_bytes, read_all, resident_bytes, response_of
+from echo_backends import (Backend, LONG_S, MIB, ask, echo, filling, kernel_buffer_bytes, read_all, resident_bytes,
+                           response_of)
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
@@ -71,6 +77,76 @@ def test_a_reader_who_does_not_read_is_not_read_from_and_costs_no_memory(backend
         assert response_of(client)[1] == data
         sender.join(LONG_S)
         assert resident_bytes(worker) - before < 8 * MIB
+
+
+@pytest.mark.parametrize("mode", ["http", "https", "sock"])
+def test_a_gibibyte_is_echoed_in_constant_memory(mode, certificate, tmp_path):
+    options = {"http": [], "https": ["--cert", certificate[2]], "sock": ["-l", tmp_path / "echo.sock"]}[mode]
+    with Backend(mode, *options) as backend:
+        worker, = backend.workers()
+        before = resident_bytes(worker, most=True)
+        target = {"http": [f"http://{backend.address}/"], "https": [f"https://{backend.address}/"],
+                  "sock": ["--unix", backend.address, "http://localhost/"]}[mode]
+        result = programs.run("loadgen", "-c", "1", "-w", "1", "-n", "1", "--method", "POST", "--body-size", "1g",
+                              "--check-body", "--timeout", "5m", "--json", "-", *target, timeout=300)
+        assert result.returncode == 0, result.stderr
+        assert json.loads(result.stdout)["totals"]["bytes_received"] > 1 << 30
+        assert resident_bytes(worker, most=True) - before < 8 * MIB
+
+
+def test_a_long_body_in_chunks_is_echoed_in_constant_memory(backend):
+    worker, = backend.workers()
+    before = resident_bytes(worker, most=True)
+    piece = random.Random(9).randbytes(MIB)
+    with backend.connect() as client:
+
+        def send():
+            client.sendall(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for _ in range(128):
+                client.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+            client.sendall(b"0\r\n\r\n")
+
+        sender = threading.Thread(target=send, daemon=True)
+        sender.start()
+        answer, check, received = client.makefile("rb", 1 << 20), 0, 0
+        while answer.readline() != b"\r\n":
+            pass
+        while size := int(answer.readline(), 16):
+            data = answer.read(size + 2)[:-2]
+            check, received = zlib.crc32(data, check), received + size
+        sender.join(LONG_S)
+    assert received == 128 * MIB
+    assert check == functools.reduce(lambda so_far, _: zlib.crc32(piece, so_far), range(128), 0)
+    assert resident_bytes(worker, most=True) - before < 8 * MIB
+
+
+def test_many_slow_clients_cost_no_more_than_two_buffers_each(backend):
+    worker, = backend.workers()
+    before = resident_bytes(worker)
+    with contextlib.ExitStack() as stack:
+        for _ in range(300):  # in the middle of a head, and of a body: nothing is kept but where they are
+            head, body = stack.enter_context(backend.connect()), stack.enter_context(backend.connect())
+            head.sendall(b"GET / HTTP/1.1\r\nX-Long: " + b"x" * 1000)
+            body.sendall(b"POST / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1000)
+        with backend.connect() as client:
+            assert ask(client, "/?s=1")[1] == b"0"
+        slow = resident_bytes(worker) - before
+        assert slow < 600 * 8192 + 8 * MIB
+        for _ in range(50):  # that send and do not read
+            client = stack.enter_context(backend.connect(receive_buffer=1 << 16))
+            client.sendall(b"POST / HTTP/1.1\r\nContent-Length: 100000000\r\n\r\n")
+            client.setblocking(False)
+            while select.select([], [client], [], 0.02)[1]:
+                client.send(b"x" * MIB)
+        assert resident_bytes(worker) - before - slow < 50 * 150_000 + 8 * MIB
+
+
+def test_extensions_and_trailers_of_chunks_are_taken_and_not_echoed(backend):
+    with backend.connect() as client:
+        for _ in range(2):
+            client.sendall(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n"
+                           b"5;name=value\r\nhello\r\n1 ; q=\"x\"\r\n!\r\n0\r\nX: y\r\n\r\n")
+            assert response_of(client)[1] == b"hello!"
 
 
 def test_a_large_object_for_a_slow_reader_costs_no_memory(backend):

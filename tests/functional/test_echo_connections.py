@@ -35,6 +35,14 @@ def test_the_connection_stays_open_or_closes_as_agreed(backend, version, headers
             assert is_closed(client)
 
 
+def test_an_offer_to_change_the_protocol_is_not_taken(backend):
+    with backend.connect() as client:
+        response, body = ask(client, "/?s=3", headers="Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+                                                      "HTTP2-Settings: AAMAAABkAAQAAP__\r\n")
+        assert (response.status, body) == (200, filling(3))
+        assert ask(client, "/?s=1")[1] == b"0"
+
+
 def test_what_follows_the_last_request_is_not_answered_and_costs_no_answer(backend):
     with backend.connect() as client:
         client.sendall(b"GET /?s=60k&C=1 HTTP/1.1\r\n\r\n" + b"GET / HTTP/1.1\r\n\r\n" * 5000)
@@ -45,8 +53,13 @@ def test_what_follows_the_last_request_is_not_answered_and_costs_no_answer(backe
                                      b"GET / HTTP/1.1\r\nbad header\r\n\r\n",
                                      b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\n\r\n",
                                      b"GET / HTTP/1.1\r\nA: " + b"a" * 200_000, b"CONNECT x:1 HTTP/1.1\r\n\r\n",
-                                     b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"],
-                         ids=["tls", "words", "header", "target", "long header", "connect", "two lengths"])
+                                     b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+                                     b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0",
+                                     b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+                                     b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+                                     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"],
+                         ids=["tls", "words", "header", "target", "long header", "connect", "two lengths",
+                              "length and chunks", "length", "chunk", "HTTP/2"])
 def test_what_is_not_http_gets_a_400_and_the_connection_ends(backend, rubbish):
     with backend.connect() as client:
         client.sendall(b"GET /?s=1 HTTP/1.1\r\n\r\n" + rubbish)

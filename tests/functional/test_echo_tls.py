@@ -136,30 +136,50 @@ def test_plain_text_on_the_tls_port_harms_nobody(tls_backend):
             assert ask(client, "/?s=1")[1] == b"0"
 
 
-def test_each_piece_of_a_body_is_a_record(certificate):
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = tls_context(ssl.TLSVersion.TLSv1_2).wrap_bio(incoming, outgoing)
-    received = b""
+class RecordingClient:
+    """A TLS client over a socket whose incoming bytes are kept."""
 
-    def step(action, *arguments):
-        nonlocal received
+    def __init__(self, socket_, version=None):
+        self.socket, self.received = socket_, b""
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = tls_context(version).wrap_bio(self.incoming, self.outgoing)
+        self.step(self.tls.do_handshake)
+
+    def step(self, action, *arguments):
         while True:
             try:
                 return action(*arguments)
             except ssl.SSLWantReadError:
-                client.sendall(outgoing.read())
-                received += (data := client.recv(1 << 16))
+                self.socket.sendall(self.outgoing.read())
+                data = self.socket.recv(1 << 16)
                 assert data, "closed"
-                incoming.write(data)
+                self.received += data
+                self.incoming.write(data)
 
-    with Backend("https", "--cert", certificate[2]) as backend, backend.connect() as client:
-        step(tls.do_handshake)
-        received = b""
-        tls.write(b"GET /?s=1000&p=100 HTTP/1.1\r\n\r\n")
+
+@pytest.mark.parametrize("version", VERSIONS, ids=["1.2", "1.3"])
+def test_who_says_close_notify_after_the_request_gets_the_whole_answer(certificate, version):
+    with Backend("https", "--cert", certificate[2]) as backend, backend.connect() as plain:
+        client = RecordingClient(plain, version)
+        client.tls.write(b"GET /?s=3m HTTP/1.1\r\n\r\n")
+        with pytest.raises(ssl.SSLWantReadError):
+            client.tls.unwrap()
+        plain.sendall(client.outgoing.read())
+        total = 0
+        while data := plain.recv(1 << 18):
+            total += len(data)
+        assert total > 3 * MIB
+
+
+def test_each_piece_of_a_body_is_a_record(certificate):
+    with Backend("https", "--cert", certificate[2]) as backend, backend.connect() as plain:
+        client = RecordingClient(plain, ssl.TLSVersion.TLSv1_2)
+        client.received = b""
+        client.tls.write(b"GET /?s=1000&p=100 HTTP/1.1\r\n\r\n")
         body = b""
         while not body.endswith(filling(1000)):
-            body += step(tls.read, 5000)
-    lengths = []
+            body += client.step(client.tls.read, 5000)
+    lengths, received = [], client.received
     while received:
         length = int.from_bytes(received[3:5], "big")
         lengths += [length] if received[0] == 23 else []
