@@ -144,6 +144,12 @@ bench-loadgen: deps-bench-loadgen
 	@$(MAKE) --no-print-directory -s -j2 all
 	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" $(PYTHON) scripts/bench-loadgen
 
+# The origin's CPU time a request beside nginx's: half a minute.
+.PHONY: bench-backend
+bench-backend: deps-bench
+	@$(MAKE) --no-print-directory -s -j2 all
+	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" $(PYTHON) scripts/bench-backend
+
 test: deps-test
 	@$(MAKE) --no-print-directory -s -j2 all unit-programs
 	@$(MAKE) --no-print-directory unit functional
@@ -174,7 +180,7 @@ lint: deps-lint
 	@cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --enable=warning,performance,portability \
 		--suppress=missingIncludeSystem -Icommon -Iproxy -Iloadgen -Iecho-backend $(filter %.c,$(C_FILES))
 	shellcheck $(SHELL_FILES)
-	$(PYTHON) -m flake8 --max-line-length 120 scripts/tlsdyno scripts/tlsdyno_suite tests/functional
+	$(PYTHON) -m flake8 --max-line-length 120 scripts/tlsdyno scripts/tlsdyno_suite scripts/bench-backend tests/functional
 	$(PYTHON) -m mypy --cache-dir build/mypy --ignore-missing-imports scripts/tlsdyno_suite
 
 format:
