@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "connection.h"
 
+#include "known_requests.h"
 #include "log.h"
 #include "output.h"
 #include "request.h"
@@ -29,17 +30,21 @@ struct connection {
     int write_wants;
     ev_timer timer; /* of delayed, yielding and lingering */
     /* State; what is watched follows from it (see wanted_events). */
-    bool awaited;         /* what a proxy says first is not all there */
-    bool shaking;         /* the TLS handshake goes on */
-    bool delayed;         /* the answer is not due yet: the request is in service, or the timer runs */
-    bool yielding;        /* others have their turn */
-    bool answer_due;      /* the request is complete, its answer was not made yet */
-    bool echo_begun;      /* the head of an echo was made */
-    bool in_request;      /* a request's head was read, its end was not */
-    bool ending;          /* the connection is closed when the output is sent */
-    bool rude;            /* the client may be sending still: see LINGER_S */
-    bool lingering;       /* all is sent; what still comes is thrown away */
-    bool read_ended;      /* the client sends no more */
+    bool awaited;      /* what a proxy says first is not all there */
+    bool shaking;      /* the TLS handshake goes on */
+    bool delayed;      /* the answer is not due yet: the request is in service, or the timer runs */
+    bool yielding;     /* others have their turn */
+    bool answer_due;   /* the request is complete, its answer was not made yet */
+    bool echo_begun;   /* the head of an echo was made */
+    bool in_request;   /* a request's head was read, its end was not */
+    bool between;      /* the next byte begins a request */
+    bool whole;        /* input has the request that is being read from its beginning on, at request_at */
+    bool parser_spent; /* it takes no more requests: it thinks that it saw the last one */
+    bool ending;       /* the connection is closed when the output is sent */
+    bool rude;         /* the client may be sending still: see LINGER_S */
+    bool lingering;    /* all is sent; what still comes is thrown away */
+    bool read_ended;   /* the client sends no more */
+    size_t request_at;
     uint64_t requests;    /* so far */
     struct buffer *input; /* NULL: all that was read is used up */
     struct prologue prologue;
@@ -114,6 +119,7 @@ static void drop_input(struct connection *connection) {
     if (connection->input)
         buffer_give(connection->input);
     connection->input = NULL;
+    connection->whole = false;
 }
 
 static void close_connection(struct connection *connection) {
@@ -166,8 +172,9 @@ static void request_ended(struct connection *connection) {
     connection->echo_begun = false;
     if (!connection->request.keep_alive)
         connection->ending = true;
-    else if (!connection->framing.keep_alive) /* kept by key K: the parser thinks that it saw the last request */
+    else if (connection->parser_spent) /* kept by key K */
         http_framing_init_request(&connection->framing, connection->target, sizeof connection->target);
+    connection->parser_spent = false;
 }
 
 /* What came is not HTTP, or is cut short. An echo that has begun can only be broken off. */
@@ -200,6 +207,21 @@ static void answer(struct connection *connection) {
     request_ended(connection);
 }
 
+/* All of a request is there that is not an echo. */
+static void end_request(struct connection *connection) {
+    connection->answer_due = true;
+    delay_answer(connection, false);
+}
+
+static void keep_request(const struct connection *connection) {
+    const struct buffer *input = connection->input;
+    bool has_body = connection->framing.content_length > 0 || connection->framing.parser.flags & F_CHUNKED;
+
+    if (connection->whole && !has_body)
+        known_requests_keep(input->bytes + connection->request_at, input->begin - connection->request_at,
+                            &connection->request);
+}
+
 static void take_event(struct connection *connection) {
     struct http_framing *framing = &connection->framing;
     struct request *request = &connection->request;
@@ -210,6 +232,7 @@ static void take_event(struct connection *connection) {
     case HTTP_HEADERS:
         request_read(request, framing);
         connection->in_request = true;
+        connection->parser_spent = !framing->keep_alive;
         connection->requests++;
         if (framing->expects_continue && !request->http_1_0)
             respond_continue(&connection->output);
@@ -223,19 +246,44 @@ static void take_event(struct connection *connection) {
         respond_echo_piece(&connection->output, request, framing->body, framing->body_bytes);
         break;
     case HTTP_DONE:
+        connection->between = true;
         if (request->kind == REQUEST_ECHO) {
             begin_echo(connection);
             respond_echo_end(&connection->output, request);
             request_ended(connection);
         } else {
-            connection->answer_due = true;
-            delay_answer(connection, false);
+            keep_request(connection);
+            end_request(connection);
         }
         break;
     case HTTP_BAD:
         refuse(connection, framing->error);
         break;
     }
+}
+
+/* Uses up some of the input, limit bytes at most: a known request, or what the parser takes up to its next event. */
+static void take_input(struct connection *connection, size_t limit) {
+    struct buffer *input = connection->input;
+    const char *bytes = input->bytes + input->begin;
+    const struct request *known;
+    size_t known_bytes;
+
+    if (connection->between) {
+        known = known_requests_find(bytes, limit, &known_bytes);
+        if (known) {
+            input->begin += known_bytes;
+            connection->request = *known;
+            connection->requests++;
+            end_request(connection);
+            return;
+        }
+        connection->whole = true;
+        connection->request_at = input->begin;
+    }
+    connection->between = false;
+    input->begin += http_framing_feed(&connection->framing, bytes, limit);
+    take_event(connection);
 }
 
 /* Turns input into output, as long as there is the one and room for the other. */
@@ -256,8 +304,7 @@ static void digest(struct connection *connection) {
             break;
         if (length > room - OUTPUT_RESERVE)
             length = room - OUTPUT_RESERVE;
-        input->begin += http_framing_feed(&connection->framing, input->bytes + input->begin, length);
-        take_event(connection);
+        take_input(connection, length);
     }
     if (input && input->begin == input->end)
         drop_input(connection);
@@ -470,7 +517,8 @@ void connection_open(struct worker *worker, int fd) {
     connection->write_wants = EV_WRITE;
     connection->delayed = connection->yielding = connection->answer_due = connection->echo_begun = false;
     connection->in_request = connection->ending = connection->rude = connection->lingering = false;
-    connection->read_ended = false;
+    connection->read_ended = connection->whole = connection->parser_spent = false;
+    connection->between = true;
     connection->requests = 0;
     connection->input = NULL;
     connection->prologue = (struct prologue){0};
