@@ -159,6 +159,12 @@ void address_set_keepalive(int fd, int idle_s) {
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
 }
 
+void address_set_reno(int fd) {
+    static const char name[] = "reno"; /* of all algorithms, the one that is in every kernel */
+
+    setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, sizeof name - 1);
+}
+
 static int new_socket(const struct address *address) {
     return socket(address->sockaddr.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 }

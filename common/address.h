@@ -72,4 +72,11 @@ void address_set_nodelay(int fd);
  */
 void address_set_keepalive(int fd, int idle_s);
 
+/*
+ * Congestion control by Reno (RFC 5681), whatever the system's default is: on a path without loss it is as good as any,
+ * it costs the least, and no pacing comes between the program and its peer. Set on a listening TCP socket, it is so for
+ * all that are accepted from there on.
+ */
+void address_set_reno(int fd);
+
 #endif

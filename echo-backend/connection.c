@@ -202,6 +202,7 @@ static void answer(struct connection *connection) {
         .requests = connection->requests,
     };
 
+    connection->output.more_comes = connection->input && connection->input->begin < connection->input->end;
     respond(&connection->output, &connection->request, &facts);
     connection->answer_due = false;
     request_ended(connection);

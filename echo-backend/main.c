@@ -186,6 +186,9 @@ int main(int argc, char **argv) {
 
     if (service_model.kind != SERVICE_NONE)
         server.service = service_new(&service_model, server.workers);
+    if (!server.local)
+        for (int i = 0; i < server.workers; i++)
+            address_set_reno(listeners[i]);
     pool.workers = server.workers;
     pool.cpus = &cpus;
     pool.respawn = true;

@@ -28,6 +28,7 @@
 /* All zero is empty. */
 struct output {
     struct buffer *staged; /* NULL: nothing is staged */
+    bool more_comes;       /* hint: another answer is to be made before this one is sent, and may go with it */
     const char *prepared;
     size_t prepared_bytes;
     const char *block; /* OUTPUT_BLOCK_TWICE, kept for ever */

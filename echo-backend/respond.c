@@ -70,7 +70,7 @@ static void put_head(struct output *output, const struct request *request, enum 
 #define PREPARED_SLOTS     256
 #define PREPARED_PROBES    8
 
-/* As small as that, copying is cheaper than a write of its own. */
+/* As small as that, beside others copying is cheaper than a write of its own. */
 #define PREPARED_COPY_MAX (4 * 1024)
 
 struct prepared {
@@ -140,7 +140,8 @@ static void respond_object(struct output *output, const struct request *request)
         object = find_prepared(request);
     if (object) {
         size_t length = request->head_only ? object->head_bytes : object->length;
-        if (length <= PREPARED_COPY_MAX)
+        bool has_company = output->staged || output->more_comes;
+        if (has_company && length <= PREPARED_COPY_MAX)
             output_put(output, object->bytes, length);
         else
             output_refer(output, object->bytes, length);
