@@ -86,8 +86,8 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/settings
 
 # A unit test tests/unit/test_NOUN.c is a program of its own.
 UNIT_PROGRAMS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT))
-$(BUILD)/obj/tests/unit/%.o: ALL_CFLAGS += -Iproxy -Iloadgen
-$(UNIT_PROGRAMS): $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/proxy.a $(BUILD)/loadgen.a $(BUILD)/common.a
+$(BUILD)/obj/tests/unit/%.o: ALL_CFLAGS += -Iproxy -Iloadgen -Iecho-backend
+$(UNIT_PROGRAMS): $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(addprefix $(BUILD)/,proxy.a loadgen.a echo-backend.a common.a)
 	@mkdir -p $(@D)
 	@echo "link $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
@@ -144,6 +144,12 @@ bench-loadgen: deps-bench-loadgen
 	@$(MAKE) --no-print-directory -s -j2 all
 	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" $(PYTHON) scripts/bench-loadgen
 
+# The origin's CPU time a request beside nginx's: half a minute.
+.PHONY: bench-backend
+bench-backend: deps-bench
+	@$(MAKE) --no-print-directory -s -j2 all
+	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" $(PYTHON) scripts/bench-backend
+
 test: deps-test
 	@$(MAKE) --no-print-directory -s -j2 all unit-programs
 	@$(MAKE) --no-print-directory unit functional
@@ -173,9 +179,9 @@ SHELL_FILES := scripts/install-deps .ci/run tests/fuzz/run
 lint: deps-lint
 	@clang-format --dry-run --Werror $(C_FILES)
 	@cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --enable=warning,performance,portability \
-		--suppress=missingIncludeSystem -Icommon -Iproxy -Iloadgen $(filter %.c,$(C_FILES))
+		--suppress=missingIncludeSystem -Icommon -Iproxy -Iloadgen -Iecho-backend $(filter %.c,$(C_FILES))
 	shellcheck $(SHELL_FILES)
-	$(PYTHON) -m flake8 --max-line-length 120 scripts/tlsdyno scripts/tlsdyno_suite tests/functional
+	$(PYTHON) -m flake8 --max-line-length 120 scripts/tlsdyno scripts/tlsdyno_suite scripts/bench-backend tests/functional
 	$(PYTHON) -m mypy --cache-dir build/mypy --ignore-missing-imports scripts/tlsdyno_suite
 
 format:

@@ -197,12 +197,17 @@ void address_refuse_new(int fd) {
     setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
 }
 
+void address_set_reno(int fd) {
+    static const char name[] = "reno"; /* of all algorithms, the one that is in every kernel */
+
+    setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, sizeof name - 1);
+}
+
 static int new_socket(const struct address *address) {
     return socket(address->sockaddr.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 }
 
-/* Closes fd but keeps the errno that made it necessary. */
-static int give_up(int fd) {
+int address_give_up(int fd) {
     int error = errno;
 
     close(fd);
@@ -235,7 +240,7 @@ static int probe_free(const struct address *address) {
         return -1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (bind(fd, &address->sockaddr.any, address->length) != 0 || listen(fd, 1) != 0)
-        return give_up(fd);
+        return address_give_up(fd);
     close(fd);
     return 0;
 }
@@ -249,10 +254,10 @@ static int listen_one(struct address *address, int backlog, bool share) {
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
         address_set_nodelay(fd); /* on Linux the accepted sockets inherit it: no system call for each */
         if (share && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0)
-            return give_up(fd);
+            return address_give_up(fd);
     }
     if (bind(fd, &address->sockaddr.any, address->length) != 0 || listen(fd, backlog) != 0)
-        return give_up(fd);
+        return address_give_up(fd);
     if (!address_is_local(address)) {
         address->length = sizeof address->sockaddr;
         getsockname(fd, &address->sockaddr.any, &address->length);
@@ -272,7 +277,7 @@ bool address_listen(struct address *address, int backlog, int *fds, int count) {
         if (fds[i] >= 0)
             continue;
         while (i-- > 0)
-            give_up(fds[i]);
+            address_give_up(fds[i]);
         return false;
     }
     return true;
@@ -284,7 +289,7 @@ int address_connect(const struct address *address) {
     if (fd < 0)
         return -1;
     if (connect(fd, &address->sockaddr.any, address->length) != 0 && errno != EINPROGRESS)
-        return give_up(fd);
+        return address_give_up(fd);
     if (!address_is_local(address))
         address_set_nodelay(fd);
     return fd;

@@ -63,6 +63,9 @@ bool address_listen(struct address *address, int backlog, int *fds, int count);
  */
 int address_connect(const struct address *address);
 
+/* Closes a socket that came to nothing, but keeps the errno that says why. Returns -1. */
+int address_give_up(int fd);
+
 bool address_is_local(const struct address *address); /* a UNIX socket */
 bool address_is_loopback(const struct address *address);
 
@@ -80,5 +83,12 @@ void address_refuse_new(int fd);
  * are accepted from there on.
  */
 void address_set_keepalive(int fd, int idle_s);
+
+/*
+ * Congestion control by Reno (RFC 5681), whatever the system's default is: on a path without loss it is as good as any,
+ * it costs the least, and no pacing comes between the program and its peer. Set on a listening TCP socket, it is so for
+ * all that are accepted from there on.
+ */
+void address_set_reno(int fd);
 
 #endif

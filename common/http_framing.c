@@ -18,7 +18,8 @@ static int on_message_begin(http_parser *parser) {
 
     framing->target_length = 0;
     framing->expects_continue = false;
-    framing->in_expect = false;
+    framing->in_value = false;
+    framing->name_matched = framing->value_matched = 0;
     return 0;
 }
 
@@ -33,20 +34,36 @@ static int on_url(http_parser *parser, const char *at, size_t length) {
     return 0;
 }
 
-/* A field that arrives in two pieces is not recognised: the client then waits out its own timer, as RFC 9110 10.1.1 has
- * it. */
+#define WRONG SIZE_MAX
+
+/* How far text matches, after one more piece of what is compared with it, whatever its case. */
+static size_t match(size_t matched, const char *text, const char *piece, size_t length) {
+    if (matched == WRONG || length > strlen(text) - matched)
+        return WRONG;
+    return strncasecmp(text + matched, piece, length) == 0 ? matched + length : WRONG;
+}
+
+static const char expect[] = "expect", continues[] = "100-continue"; /* RFC 9110 10.1.1 */
+
+/* Names and values come in as many pieces as the bytes that they are in. */
 static int on_header_field(http_parser *parser, const char *at, size_t length) {
     struct http_framing *framing = parser->data;
 
-    framing->in_expect = length == 6 && strncasecmp(at, "expect", 6) == 0;
+    if (framing->in_value)
+        framing->name_matched = framing->value_matched = 0;
+    framing->in_value = false;
+    framing->name_matched = match(framing->name_matched, expect, at, length);
     return 0;
 }
 
 static int on_header_value(http_parser *parser, const char *at, size_t length) {
     struct http_framing *framing = parser->data;
 
-    if (framing->in_expect && length == 12 && strncasecmp(at, "100-continue", 12) == 0)
-        framing->expects_continue = true;
+    framing->in_value = true;
+    if (framing->name_matched != sizeof expect - 1)
+        return 0;
+    framing->value_matched = match(framing->value_matched, continues, at, length);
+    framing->expects_continue = framing->value_matched == sizeof continues - 1;
     return 0;
 }
 

@@ -44,7 +44,9 @@ struct http_framing {
     bool head_only;          /* response to HEAD: set by http_framing_expect_no_body */
     const char *error;       /* of HTTP_BAD */
     /* Private. */
-    bool in_expect;
+    bool in_value;                 /* of a field; the next piece of a name begins another one */
+    size_t name_matched;           /* bytes of the field's name that are those of "expect", WRONG if one was not */
+    size_t value_matched;          /* the same of its value and "100-continue" */
     bool between;                  /* messages: the next byte begins one */
     bool is_known;                 /* the parser sees nothing of this message: its head is known->bytes */
     bool holds_byte;               /* is_known: of what came before, the last byte is yet to be used */

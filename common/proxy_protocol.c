@@ -134,7 +134,7 @@ static bool read_port(const char *word, uint16_t *port) {
 /* A whole line, without its end, after "PROXY ". */
 static bool read_line(char *line, struct proxy_protocol_fact *fact) {
     const char *word = next_word(&line), *source, *destination;
-    uint8_t host[16], ignored[16];
+    uint8_t from[16], to[16];
     uint16_t port, to_port;
     int family;
 
@@ -145,11 +145,12 @@ static bool read_line(char *line, struct proxy_protocol_fact *fact) {
     family = word[3] == '4' ? AF_INET : AF_INET6;
     source = next_word(&line);
     destination = next_word(&line);
-    if (!source || !destination || inet_pton(family, source, host) != 1 || inet_pton(family, destination, ignored) != 1)
+    if (!source || !destination || inet_pton(family, source, from) != 1 || inet_pton(family, destination, to) != 1)
         return false;
     if (!read_port(next_word(&line), &port) || !read_port(next_word(&line), &to_port) || line)
         return false;
-    fact->source = internet_address(family, host, port);
+    fact->source = internet_address(family, from, port);
+    fact->destination = internet_address(family, to, to_port);
     return true;
 }
 
@@ -174,7 +175,8 @@ static enum proxy_protocol_reading read_version_1(const uint8_t *bytes, size_t l
     }
     if (end[-1] != '\r' || memchr(bytes, '\0', (size_t)(end - bytes)))
         return PROXY_PROTOCOL_BAD;
-    fact->length = (size_t)(end - bytes) + 1;
+    fact->version = PROXY_PROTOCOL_V1;
+    fact->length = fact->tlvs_at = (size_t)(end - bytes) + 1;
     memcpy(line, bytes, fact->length - 2);
     line[fact->length - 2] = '\0';
     if (strchr(line, '\r') || !read_line(line + start_length, fact))
@@ -206,14 +208,20 @@ static enum proxy_protocol_reading read_version_2(const uint8_t *bytes, size_t l
     address_bytes = (const uint8_t[]){0, 12, 36, 216}[family >> 4];
     if (command == VERSION_2_PROXY && rest < address_bytes)
         return PROXY_PROTOCOL_BAD;
+    fact->version = PROXY_PROTOCOL_V2;
+    fact->local = command == VERSION_2_LOCAL;
     fact->length = PROXY_PROTOCOL_V2_FIXED + rest;
+    fact->tlvs_at = rest < address_bytes ? fact->length : PROXY_PROTOCOL_V2_FIXED + address_bytes;
     body = reader_take(&reader, rest);
     if (!body)
         return PROXY_PROTOCOL_PART;
-    if (command == VERSION_2_PROXY && family == TCP_OVER_IPV4)
-        fact->source = internet_address(AF_INET, body, (uint16_t)(body[8] << 8 | body[9]));
-    else if (command == VERSION_2_PROXY && family == TCP_OVER_IPV6)
-        fact->source = internet_address(AF_INET6, body, (uint16_t)(body[32] << 8 | body[33]));
+    if (!fact->local && (family == TCP_OVER_IPV4 || family == TCP_OVER_IPV6)) {
+        int host_bytes = family == TCP_OVER_IPV4 ? 4 : 16;
+        const uint8_t *ports = body + 2 * host_bytes;
+        int domain = family == TCP_OVER_IPV4 ? AF_INET : AF_INET6;
+        fact->source = internet_address(domain, body, (uint16_t)(ports[0] << 8 | ports[1]));
+        fact->destination = internet_address(domain, body + host_bytes, (uint16_t)(ports[2] << 8 | ports[3]));
+    }
     return PROXY_PROTOCOL_WHOLE;
 }
 

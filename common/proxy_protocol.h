@@ -31,8 +31,11 @@ size_t proxy_protocol_header(char header[PROXY_PROTOCOL_BYTES_MAX], enum proxy_p
 bool proxy_protocol_send(int fd, enum proxy_protocol version);
 
 struct proxy_protocol_fact {
-    size_t length;         /* of the header */
-    struct address source; /* length 0: none was given (UNKNOWN, LOCAL), or one of no known family */
+    size_t length; /* of the header */
+    enum proxy_protocol version;
+    bool local;                         /* version 2: LOCAL, of the sender itself */
+    struct address source, destination; /* length 0: none was given (UNKNOWN, LOCAL), or one of no known family */
+    size_t tlvs_at; /* version 2: where in the header the TLVs begin, which are the rest of it; length if none */
 };
 
 /*

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "connection.h"
 
+#include "known_requests.h"
 #include "log.h"
 #include "output.h"
 #include "request.h"
 #include "respond.h"
 #include "stream.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 
 #define TARGET_BYTES 2048
@@ -28,18 +30,25 @@ struct connection {
     int write_wants;
     ev_timer timer; /* of delayed, yielding and lingering */
     /* State; what is watched follows from it (see wanted_events). */
-    bool shaking;         /* the TLS handshake goes on */
-    bool delayed;         /* the answer is not due yet */
-    bool yielding;        /* others have their turn */
-    bool answer_due;      /* the request is complete, its answer was not made yet */
-    bool echo_begun;      /* the head of an echo was made */
-    bool in_request;      /* a request's head was read, its end was not */
-    bool ending;          /* the connection is closed when the output is sent */
-    bool rude;            /* the client may be sending still: see LINGER_S */
-    bool lingering;       /* all is sent; what still comes is thrown away */
-    bool read_ended;      /* the client sends no more */
+    bool awaited;      /* what a proxy says first is not all there */
+    bool shaking;      /* the TLS handshake goes on */
+    bool delayed;      /* the answer is not due yet: the request is in service, or the timer runs */
+    bool yielding;     /* others have their turn */
+    bool answer_due;   /* the request is complete, its answer was not made yet */
+    bool echo_begun;   /* the head of an echo was made */
+    bool in_request;   /* a request's head was read, its end was not */
+    bool between;      /* the next byte begins a request */
+    bool whole;        /* input has the request that is being read from its beginning on, at request_at */
+    bool parser_spent; /* it takes no more requests: it thinks that it saw the last one */
+    bool ending;       /* the connection is closed when the output is sent */
+    bool rude;         /* the client may be sending still: see LINGER_S */
+    bool lingering;    /* all is sent; what still comes is thrown away */
+    bool read_ended;   /* the client sends no more */
+    size_t request_at;
     uint64_t requests;    /* so far */
     struct buffer *input; /* NULL: all that was read is used up */
+    struct prologue prologue;
+    struct service_job job;
     struct output output;
     struct request request;
     struct http_framing framing;
@@ -80,6 +89,8 @@ static void mark_active(struct connection *connection) {
 }
 
 static int wanted_events(const struct connection *connection) {
+    if (connection->awaited)
+        return EV_READ;
     if (connection->shaking)
         return connection->stream.wants;
     if (connection->yielding)
@@ -108,6 +119,7 @@ static void drop_input(struct connection *connection) {
     if (connection->input)
         buffer_give(connection->input);
     connection->input = NULL;
+    connection->whole = false;
 }
 
 static void close_connection(struct connection *connection) {
@@ -115,6 +127,9 @@ static void close_connection(struct connection *connection) {
 
     ev_io_stop(worker->loop, &connection->io);
     ev_timer_stop(worker->loop, &connection->timer);
+    if (worker->service)
+        service_queue_leave(worker->service, &connection->job);
+    prologue_drop(&connection->prologue);
     stream_close(&connection->stream);
     drop_input(connection);
     output_drop(&connection->output);
@@ -135,12 +150,21 @@ static enum step yield_turn(struct connection *connection) {
     return STEP_WAIT;
 }
 
-/* The one place where an answer is made to take its time. */
-static void delay_answer(struct connection *connection) {
-    if (connection->request.delay_ns == 0)
-        return;
-    connection->delayed = true;
-    start_timer(connection, (ev_tstamp)connection->request.delay_ns * 1e-9);
+/*
+ * The one place where an answer is made to take its time: first the request is in service, as long as the model says,
+ * then the answer waits for what the request's own key asks. Who asks about the server is no part of its load.
+ */
+static void delay_answer(struct connection *connection, bool was_served) {
+    const struct request *request = &connection->request;
+    bool is_load = request->kind == REQUEST_OBJECT || request->kind == REQUEST_ECHO;
+
+    if (connection->worker->service && is_load && !was_served) {
+        connection->delayed = true;
+        service_queue_join(connection->worker->service, &connection->job);
+    } else if (request->delay_ns > 0) {
+        connection->delayed = true;
+        start_timer(connection, (ev_tstamp)request->delay_ns * 1e-9);
+    }
 }
 
 static void request_ended(struct connection *connection) {
@@ -148,8 +172,9 @@ static void request_ended(struct connection *connection) {
     connection->echo_begun = false;
     if (!connection->request.keep_alive)
         connection->ending = true;
-    else if (!connection->framing.keep_alive) /* kept by key K: the parser thinks that it saw the last request */
+    else if (connection->parser_spent) /* kept by key K */
         http_framing_init_request(&connection->framing, connection->target, sizeof connection->target);
+    connection->parser_spent = false;
 }
 
 /* What came is not HTTP, or is cut short. An echo that has begun can only be broken off. */
@@ -167,11 +192,35 @@ static void begin_echo(struct connection *connection) {
 }
 
 static void answer(struct connection *connection) {
-    const struct respond_facts facts = {&connection->stream, connection->worker->connections, connection->requests};
+    const struct worker *worker = connection->worker;
+    const struct whoami_facts facts = {
+        .stream = &connection->stream,
+        .prologue_kind = worker->prologue,
+        .prologue = &connection->prologue,
+        .service = worker->service,
+        .connections = worker->connections,
+        .requests = connection->requests,
+    };
 
+    connection->output.more_comes = connection->input && connection->input->begin < connection->input->end;
     respond(&connection->output, &connection->request, &facts);
     connection->answer_due = false;
     request_ended(connection);
+}
+
+/* All of a request is there that is not an echo. */
+static void end_request(struct connection *connection) {
+    connection->answer_due = true;
+    delay_answer(connection, false);
+}
+
+static void keep_request(const struct connection *connection) {
+    const struct buffer *input = connection->input;
+    bool has_body = connection->framing.content_length > 0 || connection->framing.parser.flags & F_CHUNKED;
+
+    if (connection->whole && !has_body)
+        known_requests_keep(input->bytes + connection->request_at, input->begin - connection->request_at,
+                            &connection->request);
 }
 
 static void take_event(struct connection *connection) {
@@ -184,11 +233,12 @@ static void take_event(struct connection *connection) {
     case HTTP_HEADERS:
         request_read(request, framing);
         connection->in_request = true;
+        connection->parser_spent = !framing->keep_alive;
         connection->requests++;
         if (framing->expects_continue && !request->http_1_0)
             respond_continue(&connection->output);
         if (request->kind == REQUEST_ECHO)
-            delay_answer(connection);
+            delay_answer(connection, false);
         break;
     case HTTP_BODY:
         if (request->kind != REQUEST_ECHO)
@@ -197,19 +247,44 @@ static void take_event(struct connection *connection) {
         respond_echo_piece(&connection->output, request, framing->body, framing->body_bytes);
         break;
     case HTTP_DONE:
+        connection->between = true;
         if (request->kind == REQUEST_ECHO) {
             begin_echo(connection);
             respond_echo_end(&connection->output, request);
             request_ended(connection);
         } else {
-            connection->answer_due = true;
-            delay_answer(connection);
+            keep_request(connection);
+            end_request(connection);
         }
         break;
     case HTTP_BAD:
         refuse(connection, framing->error);
         break;
     }
+}
+
+/* Uses up some of the input, limit bytes at most: a known request, or what the parser takes up to its next event. */
+static void take_input(struct connection *connection, size_t limit) {
+    struct buffer *input = connection->input;
+    const char *bytes = input->bytes + input->begin;
+    const struct request *known;
+    size_t known_bytes;
+
+    if (connection->between) {
+        known = known_requests_find(bytes, limit, &known_bytes);
+        if (known) {
+            input->begin += known_bytes;
+            connection->request = *known;
+            connection->requests++;
+            end_request(connection);
+            return;
+        }
+        connection->whole = true;
+        connection->request_at = input->begin;
+    }
+    connection->between = false;
+    input->begin += http_framing_feed(&connection->framing, bytes, limit);
+    take_event(connection);
 }
 
 /* Turns input into output, as long as there is the one and room for the other. */
@@ -230,11 +305,31 @@ static void digest(struct connection *connection) {
             break;
         if (length > room - OUTPUT_RESERVE)
             length = room - OUTPUT_RESERVE;
-        input->begin += http_framing_feed(&connection->framing, input->bytes + input->begin, length);
-        take_event(connection);
+        take_input(connection, length);
     }
     if (input && input->begin == input->end)
         drop_input(connection);
+}
+
+static enum step receive_prologue(struct connection *connection) {
+    enum prologue_kind kind = connection->worker->prologue;
+
+    switch (prologue_receive(&connection->prologue, kind, connection->stream.fd)) {
+    case PROLOGUE_OK:
+        connection->awaited = false;
+        return STEP_ON;
+    case PROLOGUE_RETRY:
+        return STEP_WAIT;
+    case PROLOGUE_BAD:
+        break;
+    }
+    if (connection->stream.ssl) { /* no answer would be understood */
+        close_connection(connection);
+        return STEP_CLOSED;
+    }
+    connection->awaited = false;
+    refuse(connection, prologue_complaint(kind));
+    return STEP_ON;
 }
 
 static enum step handshake(struct connection *connection) {
@@ -335,7 +430,9 @@ static void advance(struct connection *connection) {
     if (connection->yielding)
         ev_timer_stop(connection->worker->loop, &connection->timer);
     connection->yielding = false;
-    if (connection->shaking)
+    if (connection->awaited)
+        step = receive_prologue(connection);
+    if (step == STEP_ON && connection->shaking)
         step = handshake(connection);
     while (step == STEP_ON) {
         step = flush(connection);
@@ -377,6 +474,15 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events) {
     advance(connection);
 }
 
+void connection_served(struct service_job *job) {
+    struct connection *connection =
+        (struct connection *)(void *)((char *)job - offsetof(struct connection, job)); /* that it is a part of */
+
+    connection->delayed = false;
+    delay_answer(connection, true);
+    advance(connection);
+}
+
 static struct connection *new_connection(struct worker *worker) {
     struct connection *connection = worker->spare;
 
@@ -405,15 +511,19 @@ void connection_open(struct worker *worker, int fd) {
     /* Field by field: the target's 2 KiB need not be cleared. */
     connection->stream = stream;
     connection->worker = worker;
+    connection->awaited = worker->prologue != PROLOGUE_NONE;
     connection->shaking = stream.ssl != NULL;
     connection->watched = 0;
     connection->read_wants = EV_READ;
     connection->write_wants = EV_WRITE;
     connection->delayed = connection->yielding = connection->answer_due = connection->echo_begun = false;
     connection->in_request = connection->ending = connection->rude = connection->lingering = false;
-    connection->read_ended = false;
+    connection->read_ended = connection->whole = connection->parser_spent = false;
+    connection->between = true;
     connection->requests = 0;
     connection->input = NULL;
+    connection->prologue = (struct prologue){0};
+    connection->job.in_service = false;
     connection->output = (struct output){0};
     http_framing_init_request(&connection->framing, connection->target, sizeof connection->target);
     ev_io_init(&connection->io, on_io, fd, EV_READ);

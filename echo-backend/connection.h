@@ -2,6 +2,9 @@
 #ifndef TLSDYNO_ECHO_CONNECTION_H
 #define TLSDYNO_ECHO_CONNECTION_H
 /* A client's connection: requests in, answers out, until one of the two wants no more. */
+#include "prologue.h"
+#include "service_queue.h"
+
 #include <ev.h>
 #include <openssl/ssl.h>
 #include <stdint.h>
@@ -12,6 +15,8 @@ struct connection;
 struct worker {
     struct ev_loop *loop;
     SSL_CTX *tls; /* NULL: in the clear */
+    enum prologue_kind prologue;
+    struct service_queue *service; /* NULL: requests take no time */
     ev_tstamp idle_timeout_s;
     uint64_t connections; /* taken so far */
     /* In the order of their last activity, so that the idle ones are found at one end. */
@@ -21,6 +26,9 @@ struct worker {
 
 /* Serves the client on fd (non-blocking), which belongs to the connection from here on. */
 void connection_open(struct worker *worker, int fd);
+
+/* For the worker's service queue: a request of one of its connections is done. */
+void connection_served(struct service_job *job);
 
 /* Closes those that were idle for too long; returns in how many seconds to look again. */
 ev_tstamp connection_close_idle(struct worker *worker);

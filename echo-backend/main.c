@@ -6,6 +6,7 @@
 #include "options.h"
 #include "prefork.h"
 #include "server.h"
+#include "service_model.h"
 #include "tls_credentials.h"
 #include "units.h"
 
@@ -21,7 +22,8 @@ static const char *listen_text, *certificate_file, *key_file;
 static int tls_min, tls_max;
 static uint64_t workers = 1, backlog = 4096, idle_timeout_ns = 300 * NS_PER_S;
 static struct cpu_list cpus;
-static bool quiet;
+static bool quiet, accept_proxy, accept_ip, accept_ipv4;
+static struct service_model service_model;
 
 static const char *parse_cpus(void *target, const char *value) {
     return cpu_list_parse(target, value);
@@ -45,6 +47,20 @@ static const struct option_spec options[] = {
      1 << 20},
     {"idle-timeout", 0, OPTION_DURATION, "TIME", "close a connection on which nothing moved for so long (5m)",
      &idle_timeout_ns, NULL, NULL, NS_PER_MS, 0},
+    {.help = "what a proxy says of its client before the request, or before TLS; a connection without it is refused"},
+    {"accept-proxy", 0, OPTION_FLAG, NULL, "a PROXY header of version 1 or 2 (proxy: --write-proxy)", &accept_proxy,
+     NULL, NULL, 0, 0},
+    {"accept-ip", 0, OPTION_FLAG, NULL,
+     "the address family in one octet, as this system numbers it, and the 4 or 16 octets of the address (proxy: "
+     "--write-ip)",
+     &accept_ip, NULL, NULL, 0, 0},
+    {"accept-ipv4", 0, OPTION_FLAG, NULL, "the four octets of an IPv4 address (proxy: --write-ipv4)", &accept_ipv4,
+     NULL, NULL, 0, 0},
+    {.help = "how long a request takes"},
+    {"service-model", 0, OPTION_PARSE, "MODEL",
+     "none, fixed:TIME, or quadratic:MIN,DIVISOR: the larger of MIN and n^2/DIVISOR ms, with n requests in flight in "
+     "the whole server. (none)",
+     &service_model, NULL, service_model_parse, 0, 0},
     {.help = "https"},
     {"cert", 0, OPTION_STRING, "FILE", "certificate and its chain, PEM", &certificate_file, NULL, NULL, 0, 0},
     {"key", 0, OPTION_STRING, "FILE", "its private key, PEM (the file of --cert)", &key_file, NULL, NULL, 0, 0},
@@ -126,6 +142,20 @@ static SSL_CTX *make_tls_context(void) {
     return context;
 }
 
+static enum prologue_kind read_prologue(void) {
+    if (accept_proxy + accept_ip + accept_ipv4 > 1)
+        fail(EXIT_USAGE, "--accept-proxy, --accept-ip, --accept-ipv4: only one of them can come first");
+    return accept_proxy ? PROLOGUE_PROXY : accept_ip ? PROLOGUE_IP : accept_ipv4 ? PROLOGUE_IPV4 : PROLOGUE_NONE;
+}
+
+static void worker_ended(const struct prefork_worker *worker, int wait_status, void *context) {
+    (void)wait_status;
+    const struct server *server = context;
+
+    if (server->service)
+        service_worker_ended(server->service, worker->index);
+}
+
 static int run_worker(const struct prefork_worker *self, struct ev_loop *loop, void *context) {
     return server_run(self->index, loop, context);
 }
@@ -149,14 +179,21 @@ int main(int argc, char **argv) {
     server.workers = (int)workers;
     server.local = address_is_local(&address);
     server.idle_timeout_ns = idle_timeout_ns;
+    server.prologue = read_prologue();
     descriptor_limit_raise();
     if (!address_listen(&address, (int)backlog, listeners, server.workers))
         fail(EXIT_USAGE, "--listen: %s: %s", listen_text, strerror(errno));
 
+    if (service_model.kind != SERVICE_NONE)
+        server.service = service_new(&service_model, server.workers);
+    if (!server.local)
+        for (int i = 0; i < server.workers; i++)
+            address_set_reno(listeners[i]);
     pool.workers = server.workers;
     pool.cpus = &cpus;
     pool.respawn = true;
     pool.run = run_worker;
+    pool.ended = worker_ended;
     pool.context = &server;
     prefork_start(&pool, ev_default_loop(0));
     printf("listening on %s\n", address_format(&address, text));

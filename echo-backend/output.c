@@ -4,9 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Of the body of an object; a TLS record's worth. */
-#define CHUNK_BYTES (16 * 1024)
-
 static size_t smaller(size_t a, uint64_t b) {
     return b < a ? (size_t)b : a;
 }
@@ -51,42 +48,49 @@ void output_put_last_chunk(struct output *output) {
     output_put(output, "0\r\n\r\n", 5);
 }
 
-/* Stages what fits of the repeated block, in one piece. */
-static void stage_block(struct output *output) {
-    size_t position = output->block_position % OUTPUT_BLOCK_BYTES;
-    size_t length = smaller(OUTPUT_BLOCK_BYTES - position, output->block_left);
-    size_t room = staged_room(output);
+/* What lies ready of the block: up to the end of the piece, if it goes in pieces. */
+static const char *next_of_block(const struct output *output, size_t limit, size_t *length) {
+    if (output->block_piece)
+        limit = output->block_piece - (size_t)(output->block_position % output->block_piece);
+    *length = smaller(limit, output->block_left);
+    return output->block + output->block_position % OUTPUT_BLOCK_BYTES;
+}
 
-    if (output->block_chunked) {
-        if (room <= 2 * OUTPUT_CHUNK_OVERHEAD)
-            return;
-        length = smaller(smaller(length, CHUNK_BYTES), room - 2 * OUTPUT_CHUNK_OVERHEAD);
-        output_put_chunk(output, output->block + position, length);
-    } else {
-        length = smaller(length, room);
-        if (length)
-            output_put(output, output->block + position, length);
-    }
+static void block_used(struct output *output, size_t length) {
     output->block_position += length;
     output->block_left -= length;
+}
+
+/* Stages what fits of the repeated block, in one piece or chunk. */
+static void stage_block(struct output *output) {
+    size_t room = staged_room(output), length;
+    const char *bytes;
+
+    if (room <= OUTPUT_PIECE_MAX + 2 * OUTPUT_CHUNK_OVERHEAD)
+        return;
+    bytes = next_of_block(output, output->block_chunked ? OUTPUT_PIECE_MAX : room, &length);
+    if (output->block_chunked)
+        output_put_chunk(output, bytes, length);
+    else
+        output_put(output, bytes, length);
+    block_used(output, length);
     if (output->block_chunked && output->block_left == 0)
         output_put_last_chunk(output);
 }
 
-void output_repeat(struct output *output, const char *block, uint64_t total, bool chunked) {
+void output_repeat(struct output *output, const char *block, uint64_t total, bool chunked, size_t piece) {
     output->block = block;
     output->block_left = total;
     output->block_position = 0;
     output->block_chunked = chunked;
-    if (total)
+    output->block_piece = piece;
+    if (total && !piece)
         stage_block(output); /* with the head, in one write */
-    else if (chunked)
+    else if (!total && chunked)
         output_put_last_chunk(output);
 }
 
 const char *output_next(struct output *output, size_t *length) {
-    size_t position;
-
     if (!output->staged && !output->prepared_bytes && output->block_left && output->block_chunked)
         stage_block(output);
     if (output->staged) {
@@ -99,9 +103,7 @@ const char *output_next(struct output *output, size_t *length) {
     }
     if (!output->block_left)
         return NULL;
-    position = output->block_position % OUTPUT_BLOCK_BYTES;
-    *length = smaller(OUTPUT_BLOCK_BYTES - position, output->block_left);
-    return output->block + position;
+    return next_of_block(output, OUTPUT_BLOCK_BYTES, length);
 }
 
 void output_sent(struct output *output, size_t length) {
@@ -115,8 +117,7 @@ void output_sent(struct output *output, size_t length) {
         output->prepared += length;
         output->prepared_bytes -= length;
     } else {
-        output->block_position += length;
-        output->block_left -= length;
+        block_used(output, length);
     }
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "request.h"
 
+#include "output.h"
 #include "units.h"
 
 #include <stdio.h>
@@ -10,10 +11,30 @@
 #define SEPARATORS   "&?,;/"
 
 /* What httpterm knows and this server does not: refused, since to ignore it would measure something else. */
-static const char not_here[] = "wPcbBeSpv";
+static const char not_here[] = "wPcBeSv";
 
 static const char *set_size(struct request *request, const char *value) {
     return parse_size(value, &request->size_bytes) ? NULL : "not a size such as 100, 16k or 2m";
+}
+
+static const char *set_piece(struct request *request, const char *value) {
+    uint64_t piece;
+
+    if (!parse_size(value, &piece) || piece == 0 || piece > OUTPUT_PIECE_MAX)
+        return "not a size from 1 to 16k";
+    request->piece_bytes = (size_t)piece;
+    return NULL;
+}
+
+static const char *set_length_told(struct request *request, const char *value) {
+    bool below_zero = *value == '-';
+    uint64_t length;
+
+    if (!parse_size(value + below_zero, &length))
+        return "not a size such as 100 or 16k, 0, or -1";
+    request->told = below_zero ? LENGTH_TRUE : length == 0 ? LENGTH_OMITTED : LENGTH_FALSE;
+    request->told_bytes = length;
+    return NULL;
 }
 
 static const char *set_status(struct request *request, const char *value) {
@@ -59,7 +80,7 @@ static const char *set_keep(struct request *request, const char *value) {
     const char *reason = read_switch(value, &on);
 
     if (!reason && on)
-        request->keep_alive = true;
+        request->keep_alive = request->keep_asked = true;
     return reason;
 }
 
@@ -90,6 +111,13 @@ static const struct query_key {
     {'r', true, "r=STATUS  status code, 200 to 599 (200); 204 and 304 have no body", set_status},
     {'t', true, "t=MS      wait before the answer; 20, 20ms and 0.02s are the same (0)", set_delay},
     {'k', false, "k=1       the body comes in chunks (HTTP/1.1 only)", set_chunked},
+    {'p', true,
+     "p=SIZE    the body is sent in pieces of SIZE bytes, 1 to 16k, each a write (TLS record, chunk) of its own",
+     set_piece},
+    {'b', true,
+     "b=LENGTH  announce this length instead of the true one; 0: announce none; -1: the true one (-1).\n"
+     "            s bytes are sent all the same, then the connection is closed (K=1: kept open)",
+     set_length_told},
     {'R', false, "R=1       the body is pseudo-random bytes, the same ones each time", set_random},
     {'C', false, "C=1       close the connection after the answer", set_close},
     {'K', false, "K=1       keep the connection open, also for an HTTP/1.0 client that did not ask", set_keep},
@@ -174,6 +202,9 @@ void request_read(struct request *request, const struct http_framing *framing) {
     request->chunked = false;
     request->has_length = false;
     request->random = false;
+    request->keep_asked = false;
+    request->piece_bytes = 0;
+    request->told = LENGTH_TRUE;
     request->status = 200;
     request->size_bytes = 0;
     request->delay_ns = 0;
@@ -192,4 +223,10 @@ void request_read(struct request *request, const struct http_framing *framing) {
     }
     if (request->http_1_0)
         request->chunked = false;
+    if (request->kind != REQUEST_OBJECT || request->told == LENGTH_TRUE)
+        return;
+    if (request->chunked)
+        refuse(request, 'b', "with k=1 there is no length to announce");
+    else if (!request->keep_asked)
+        request->keep_alive = false;
 }

@@ -16,17 +16,28 @@ enum request_kind {
     REQUEST_OTHER_METHOD, /* not one of GET, HEAD, POST and PUT */
 };
 
+/* What the head of the answer says of the length of its body. */
+enum length_told {
+    LENGTH_TRUE,
+    LENGTH_FALSE,   /* another one */
+    LENGTH_OMITTED, /* nothing: the body is as long as the connection */
+};
+
 struct request {
     enum request_kind kind;
     bool head_only;  /* the answer has no body */
     bool http_1_0;   /* the client knows neither chunks nor keep-alive by default */
     bool keep_alive; /* the connection stays open after the answer */
+    bool keep_asked; /* by key */
     bool chunked;    /* the answer is to come in chunks; never with http_1_0 */
     bool has_length; /* echo: the length of the body is size_bytes; else it comes in chunks */
     bool random;     /* the filling is not to be compressible */
     unsigned status; /* of the answer */
     uint64_t size_bytes;
-    uint64_t delay_ns; /* between the request and its answer */
+    size_t piece_bytes;    /* the body goes out in pieces of so many bytes; 0: as large as they come */
+    enum length_told told; /* of the body, unless it comes in chunks */
+    uint64_t told_bytes;   /* LENGTH_FALSE */
+    uint64_t delay_ns;     /* between the request and its answer */
     char refusal[96];
 };
 

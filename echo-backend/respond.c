@@ -1,22 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include "respond.h"
 
-#include "address.h"
-#include "log.h"
-
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define HEAD_BYTES_MAX 512
 
 /* How long the body is, as the head says it. */
 enum body_end { END_BY_LENGTH, END_BY_CHUNKS, END_BY_CLOSE, END_WITHOUT_BODY };
 
-static char text_block[OUTPUT_BLOCK_BYTES];
-static char random_block[OUTPUT_BLOCK_BYTES];
+static char text_block[OUTPUT_BLOCK_TWICE];
+static char random_block[OUTPUT_BLOCK_TWICE];
 
 void respond_init(void) {
     static const char line[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.\n";
@@ -24,11 +19,11 @@ void respond_init(void) {
 
     for (size_t i = 0; i < sizeof text_block; i++)
         text_block[i] = line[i % (sizeof line - 1)];
-    for (size_t i = 0; i < sizeof random_block; i++) { /* xorshift64 */
+    for (size_t i = 0; i < OUTPUT_BLOCK_BYTES; i++) { /* xorshift64 */
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        random_block[i] = (char)(state >> 32);
+        random_block[i] = random_block[OUTPUT_BLOCK_BYTES + i] = (char)(state >> 32);
     }
 }
 
@@ -75,7 +70,7 @@ static void put_head(struct output *output, const struct request *request, enum 
 #define PREPARED_SLOTS     256
 #define PREPARED_PROBES    8
 
-/* As small as that, copying is cheaper than a write of its own. */
+/* As small as that, beside others copying is cheaper than a write of its own. */
 #define PREPARED_COPY_MAX (4 * 1024)
 
 struct prepared {
@@ -135,13 +130,18 @@ static const struct prepared *find_prepared(const struct request *request) {
 
 static void respond_object(struct output *output, const struct request *request) {
     const struct prepared *object = NULL;
-    enum body_end end = request->chunked ? END_BY_CHUNKS : END_BY_LENGTH;
+    bool usual = !request->chunked && !request->piece_bytes && request->told == LENGTH_TRUE;
+    uint64_t told_bytes = request->told == LENGTH_FALSE ? request->told_bytes : request->size_bytes;
+    enum body_end end = request->chunked                  ? END_BY_CHUNKS
+                        : request->told == LENGTH_OMITTED ? END_BY_CLOSE
+                                                          : END_BY_LENGTH;
 
-    if (!request->chunked && request->size_bytes <= PREPARED_BODY_MAX)
+    if (usual && request->size_bytes <= PREPARED_BODY_MAX)
         object = find_prepared(request);
     if (object) {
         size_t length = request->head_only ? object->head_bytes : object->length;
-        if (length <= PREPARED_COPY_MAX)
+        bool has_company = output->staged || output->more_comes;
+        if (has_company && length <= PREPARED_COPY_MAX)
             output_put(output, object->bytes, length);
         else
             output_refer(output, object->bytes, length);
@@ -149,9 +149,9 @@ static void respond_object(struct output *output, const struct request *request)
     }
     if (!status_has_body(request->status))
         end = END_WITHOUT_BODY;
-    put_head(output, request, end, request->size_bytes, object_type(request));
+    put_head(output, request, end, told_bytes, object_type(request));
     if (!request->head_only && end != END_WITHOUT_BODY)
-        output_repeat(output, object_block(request), request->size_bytes, request->chunked);
+        output_repeat(output, object_block(request), request->size_bytes, request->chunked, request->piece_bytes);
 }
 
 static void respond_text(struct output *output, const struct request *request, const char *type, const char *text) {
@@ -172,43 +172,14 @@ static void respond_refusal(struct output *output, const struct request *request
     respond_text(output, &refused, "text/plain", line);
 }
 
-typedef int (*name_of_socket)(int fd, struct sockaddr *address, socklen_t *length);
+static void respond_whoami(struct output *output, const struct request *request, const struct whoami_facts *facts) {
+    char text[WHOAMI_BYTES_MAX];
 
-static json_t *socket_name(int fd, name_of_socket name_of) {
-    struct address address = {.length = sizeof address.sockaddr};
-    char text[ADDRESS_TEXT_MAX];
-
-    if (name_of(fd, &address.sockaddr.any, &address.length) != 0)
-        return json_string("");
-    return json_string(address_format(&address, text));
-}
-
-static void respond_whoami(struct output *output, const struct request *request, const struct respond_facts *facts) {
-    int fd = facts->stream->fd;
-    SSL *ssl = facts->stream->ssl;
-    char text[2048];
-    size_t length;
-    json_t *answer = json_object();
-
-    json_object_set_new(answer, "peer", socket_name(fd, getpeername));
-    json_object_set_new(answer, "local", socket_name(fd, getsockname));
-    if (ssl)
-        json_object_set_new(answer, "tls",
-                            json_pack("{s:s,s:s,s:b}", "version", SSL_get_version(ssl), "cipher",
-                                      SSL_get_cipher_name(ssl), "resumed", SSL_session_reused(ssl)));
-    json_object_set_new(answer, "worker_pid", json_integer(getpid()));
-    json_object_set_new(answer, "connections", json_integer((json_int_t)facts->connections));
-    json_object_set_new(answer, "requests", json_integer((json_int_t)facts->requests));
-    length = json_dumpb(answer, text, sizeof text - 2, 0);
-    json_decref(answer);
-    if (length > sizeof text - 2)
-        length = 0;
-    text[length] = '\n';
-    text[length + 1] = '\0';
+    whoami_write(text, facts);
     respond_text(output, request, "application/json", text);
 }
 
-void respond(struct output *output, const struct request *request, const struct respond_facts *facts) {
+void respond(struct output *output, const struct request *request, const struct whoami_facts *facts) {
     switch (request->kind) {
     case REQUEST_OBJECT:
     case REQUEST_ECHO:

@@ -4,20 +4,13 @@
 /* The answer to a request, as bytes of output. */
 #include "output.h"
 #include "request.h"
-#include "stream.h"
-
-/* What /whoami tells of the connection. */
-struct respond_facts {
-    const struct stream *stream;
-    uint64_t connections; /* that this worker took so far */
-    uint64_t requests;    /* on this connection, this one included */
-};
+#include "whoami.h"
 
 /* Makes the fillings of objects. Once, before the first answer. */
 void respond_init(void);
 
 /* The whole answer to whatever is not an echo. The output must have room (OUTPUT_RESERVE). */
-void respond(struct output *output, const struct request *request, const struct respond_facts *facts);
+void respond(struct output *output, const struct request *request, const struct whoami_facts *facts);
 
 /* "HTTP/1.1 100 Continue" (RFC 9110 10.1.1). */
 void respond_continue(struct output *output);

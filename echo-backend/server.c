@@ -91,8 +91,9 @@ static void on_idle_timer(struct ev_loop *loop, ev_timer *timer, int events) {
 int server_run(int index, struct ev_loop *loop, void *context) {
     const struct server *server = context;
     ev_tstamp idle_timeout_s = (ev_tstamp)server->idle_timeout_ns * 1e-9;
+    struct service_queue queue = {.done = connection_served};
     struct acceptor acceptor = {
-        .worker = {.loop = loop, .tls = server->tls, .idle_timeout_s = idle_timeout_s},
+        .worker = {.loop = loop, .tls = server->tls, .prologue = server->prologue, .idle_timeout_s = idle_timeout_s},
         .local = server->local,
         /* From a queue of its own a worker takes what is there; from a common one it leaves some to the others. */
         .accepts_per_event = server->local && server->workers > 1 ? 1 : ACCEPTS_PER_EVENT,
@@ -103,6 +104,10 @@ int server_run(int index, struct ev_loop *loop, void *context) {
             if (i != index)
                 close(server->listeners[i]);
     respond_init();
+    if (server->service) {
+        service_queue_open(&queue, server->service, index, loop);
+        acceptor.worker.service = &queue;
+    }
     ev_io_init(&acceptor.listener, on_listener, server->listeners[index], EV_READ);
     acceptor.listener.data = &acceptor;
     ev_io_start(loop, &acceptor.listener);

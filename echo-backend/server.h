@@ -2,6 +2,9 @@
 #ifndef TLSDYNO_ECHO_SERVER_H
 #define TLSDYNO_ECHO_SERVER_H
 /* A worker's life: it accepts, serves and closes what is idle. */
+#include "prologue.h"
+#include "service_queue.h"
+
 #include <ev.h>
 #include <openssl/ssl.h>
 #include <stdbool.h>
@@ -13,6 +16,8 @@ struct server {
     int *listeners; /* one for each worker */
     int workers;
     bool local; /* a UNIX socket: all listeners are the same */
+    enum prologue_kind prologue;
+    struct service *service; /* NULL: requests take no time */
     uint64_t idle_timeout_ns;
 };
 

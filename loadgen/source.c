@@ -94,15 +94,6 @@ char *source_format(const struct address *address, char *text) {
     return text;
 }
 
-/* Closes fd but keeps the errno that made it necessary. */
-static int give_up(int fd) {
-    int error = errno;
-
-    close(fd);
-    errno = error;
-    return -1;
-}
-
 static bool bind_to(int fd, const struct address *from) {
     int on = 1;
 
@@ -119,13 +110,13 @@ int source_connect(const struct source *source, uint64_t turn, const struct addr
     if (source->count > 0) {
         struct address from = source_address(source, turn);
         if (!bind_to(fd, &from))
-            return give_up(fd);
+            return address_give_up(fd);
     }
     /* The client speaks first: its first bytes acknowledge the target's SYN as well, instead of a packet of its own. */
     if (!address_is_local(target))
         setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &off, sizeof off);
     if (connect(fd, &target->sockaddr.any, target->length) != 0 && errno != EINPROGRESS)
-        return give_up(fd);
+        return address_give_up(fd);
     return fd;
 }
 

@@ -4,10 +4,8 @@
 #include "bytes.h"
 #include "proxy_protocol.h"
 
-#include <errno.h>
 #include <openssl/x509.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -179,40 +177,12 @@ size_t proxy_header_make(char *bytes, enum proxy_header_kind kind, const struct 
 }
 
 enum header_result proxy_header_receive(struct received_header **header, int fd, struct address *client) {
-    static uint8_t bytes[PROXY_HEADER_BYTES_MAX]; /* one connection at a time: nothing is left in it */
-    size_t held = *header ? (*header)->length : 0;
-    struct received_header *longer;
     struct proxy_protocol_fact fact;
-    enum proxy_protocol_reading reading;
-    ssize_t count;
+    enum header_result result = received_header_take(header, fd, &fact);
 
-    if (held)
-        memcpy(bytes, (*header)->bytes, held);
-    /* What follows the header belongs to TLS: one look where it ends, then it is taken as far as that. */
-    count = recv(fd, bytes + held, sizeof bytes - held, MSG_PEEK);
-    if (count < 0 && (errno == EAGAIN || errno == EINTR))
-        return HEADER_RETRY;
-    if (count <= 0)
-        return HEADER_BAD;
-    reading = proxy_protocol_read(bytes, held + (size_t)count, &fact);
-    if (reading == PROXY_PROTOCOL_BAD || fact.length > sizeof bytes)
-        return HEADER_BAD;
-    if (reading == PROXY_PROTOCOL_WHOLE)
-        count = (ssize_t)(fact.length - held);
-    count = recv(fd, bytes + held, (size_t)count, 0);
-    if (count <= 0)
-        return HEADER_BAD;
-    longer = realloc(*header, sizeof *longer + held + (size_t)count);
-    if (!longer)
-        return HEADER_NO_MEMORY;
-    memcpy(longer->bytes + held, bytes + held, (size_t)count);
-    longer->length = held + (size_t)count;
-    *header = longer;
-    if (reading == PROXY_PROTOCOL_PART)
-        return HEADER_RETRY;
-    if (fact.source.length) {
+    if (result == HEADER_OK && fact.source.length) {
         *client = fact.source;
         address_unmap(client);
     }
-    return HEADER_OK;
+    return result;
 }

@@ -6,26 +6,16 @@
  * clear, as the first bytes of the connection to the backend.
  */
 #include "address.h"
+#include "received_header.h"
 #include "settings.h"
 
 #include <openssl/ssl.h>
 #include <stddef.h>
 
-/* The longest that is made or passed on: TLVs with a client's certificate among them. */
-#define PROXY_HEADER_BYTES_MAX 16384
-
 /* Without --proxy-proxy's: the facts are those of the connection itself. ssl is NULL where the client speaks in the
  * clear. Returns the length, at most PROXY_HEADER_BYTES_MAX. */
 size_t proxy_header_make(char *bytes, enum proxy_header_kind kind, const struct address *client, int client_fd,
                          SSL *ssl);
-
-/* A header that the client sends, as far as it has come. */
-struct received_header {
-    size_t length;
-    char bytes[];
-};
-
-enum header_result { HEADER_OK, HEADER_RETRY, HEADER_BAD, HEADER_NO_MEMORY };
 
 /*
  * Takes the bytes of the header, and not one of those behind it, from the socket. *header is NULL to begin with and

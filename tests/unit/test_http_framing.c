@@ -156,6 +156,36 @@ static void an_expectation_is_of_its_own_request_only(void **state) {
     assert_int_equal(heads, 2);
 }
 
+/* True if the request is one of a client that waits, fed in pieces of so many bytes. */
+static bool is_waiting(const char *stream, size_t piece) {
+    struct http_framing framing;
+    size_t at = 0, length = strlen(stream);
+
+    http_framing_init_request(&framing, target, sizeof target);
+    do {
+        assert_true(at < length);
+        at += http_framing_feed(&framing, stream + at, length - at < piece ? length - at : piece);
+    } while (framing.event == HTTP_MORE);
+    assert_int_equal(framing.event, HTTP_HEADERS);
+    return framing.expects_continue;
+}
+
+static void an_expectation_is_seen_however_it_arrives(void **state) {
+    static const char *const waiting[] = {"POST / HTTP/1.1\r\nA: b\r\nEXPECT:100-Continue\r\nC:\r\nD: e\r\n\r\n",
+                                          "POST / HTTP/1.1\r\nE:\r\nExpect: 100-continue\r\n\r\n"};
+    static const char *const others[] = {
+        "POST / HTTP/1.1\r\nExpect: 100-continued\r\n\r\n", "POST / HTTP/1.1\r\nExpect: 100\r\nA: -continue\r\n\r\n",
+        "POST / HTTP/1.1\r\nExpects: 100-continue\r\n\r\n", "POST / HTTP/1.1\r\nExp: a\r\nect: 100-continue\r\n\r\n"};
+    (void)state;
+
+    for (size_t piece = 1; piece < 70; piece++) {
+        for (size_t i = 0; i < sizeof waiting / sizeof *waiting; i++)
+            assert_true(is_waiting(waiting[i], piece));
+        for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+            assert_false(is_waiting(others[i], piece));
+    }
+}
+
 static void a_target_that_does_not_fit_is_bad_and_nothing_is_written_past_its_end(void **state) {
     (void)state;
     char small[8 + 1], stream[64];
@@ -369,6 +399,7 @@ int main(void) {
         cmocka_unit_test(the_head_says_what_it_says),
         cmocka_unit_test(keep_alive_follows_version_and_connection_header),
         cmocka_unit_test(an_expectation_is_of_its_own_request_only),
+        cmocka_unit_test(an_expectation_is_seen_however_it_arrives),
         cmocka_unit_test(a_target_that_does_not_fit_is_bad_and_nothing_is_written_past_its_end),
         cmocka_unit_test(the_end_of_the_stream_is_bad_only_in_the_middle_of_a_message),
         cmocka_unit_test(responses_end_where_their_framing_says),

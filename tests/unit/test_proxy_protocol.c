@@ -78,7 +78,11 @@ static void what_was_made_is_read(void **state) {
                 assert_int_equal(proxy_protocol_read((uint8_t *)header, part, &fact), PROXY_PROTOCOL_PART);
             assert_int_equal(proxy_protocol_read((uint8_t *)header, length, &fact), PROXY_PROTOCOL_WHOLE);
             assert_int_equal(fact.length, length);
+            assert_int_equal(fact.version, version);
+            assert_false(fact.local);
+            assert_int_equal(fact.tlvs_at, length);
             assert_string_equal(address_format(&fact.source, text), texts[i]);
+            assert_string_equal(address_format(&fact.destination, text), texts[i ^ 1]);
         }
 }
 
@@ -90,8 +94,11 @@ static void a_header_without_an_address_names_none(void **state) {
     assert_int_equal(fact.source.length, 0);
     assert_int_equal(READ(SIGNATURE "\x20\x11\x00\x0c\1\2\3\4\5\6\7\x08\x09\0\1\2", &fact), PROXY_PROTOCOL_WHOLE);
     assert_int_equal(fact.source.length, 0);
+    assert_true(fact.local);
+    assert_int_equal(fact.tlvs_at, 28);
     assert_int_equal(READ(SIGNATURE "\x21\x00\x00\x03\4\0\0", &fact), PROXY_PROTOCOL_WHOLE);
     assert_int_equal(fact.length, 19);
+    assert_int_equal(fact.tlvs_at, 16);
     assert_int_equal(fact.source.length, 0);
 }
 
