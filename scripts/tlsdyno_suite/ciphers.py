@@ -20,6 +20,7 @@ VERSIONS = ("SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 @dataclass(frozen=True)
 class Cipher:
     since: str           # the first protocol version that has it
+    exchange: str        # RSA, ECDH, any (TLS 1.3), and others
     authentication: str  # RSA, ECDSA, any (TLS 1.3); PSK, None and others that no certificate serves
 
 
@@ -35,9 +36,14 @@ def known() -> dict[str, Cipher]:
         last = error.stderr.strip().splitlines()[-1:] or [f"exit status {error.returncode}"]
         raise Refused("openssl", "ciphers", last[0]) from error
     found = {}
-    for name, since, _exchange, authentication, *_ in map(str.split, listed.splitlines()):
-        found[name] = Cipher(since, authentication.partition("=")[2])
+    for name, since, exchange, authentication, *_ in map(str.split, listed.splitlines()):
+        found[name] = Cipher(since, exchange.partition("=")[2], authentication.partition("=")[2])
     return found
+
+
+def has_group(name: str) -> bool:
+    """Whether keys are agreed on in a group; with RSA the client sends one."""
+    return name not in known() or known()[name].exchange != "RSA"
 
 
 def unknown(name: str) -> str | None:

@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from . import claims, machine, output, record, scenario, table
+from . import claims, machine, output, pivot, record, scenario, table
 from .cell import Cell
 from .certificates import certificate
 from .placement import usable
@@ -63,6 +63,8 @@ def parser() -> Parser:
     tables = commands.add_parser("table", help="print the table of a run")
     tables.add_argument("run", metavar="RUN", type=Path, help="directory of a run, or its results.csv")
     tables.add_argument("--format", choices=tuple(table.FORMATS), default="text")
+    tables.add_argument("--cells", action="store_true",
+                        help="every cell with all its figures, also where the scenario has a table of its own")
     commands.add_parser("doctor", help="what on this machine would spoil a measurement, and how to mend it")
     return whole
 
@@ -94,7 +96,7 @@ def print_plan(plan: Plan) -> None:
     for cell in plan.cells:
         obstacle = plan.obstacle(cell)
         fate = f"skipped: {obstacle}" if obstacle else str(plan.placement(cell))
-        output.say(f"{cell.subject:<20} {cell.label:<36} {fate}")
+        output.say(f"{cell.subject:<20} {scenario.cell_name(plan.scenario, cell):<36} {fate}")
     output.say(size(plan))
 
 
@@ -123,7 +125,7 @@ class Progress:
     def begun(self, repeat: int, cell: Cell) -> None:
         if self._live:
             left = max(0.0, self._plan.seconds() - (time.monotonic() - self._begin))
-            where = f"{cell.subject} {cell.label}, repeat {repeat}"
+            where = f"{cell.subject} {scenario.cell_name(self._plan.scenario, cell)}, repeat {repeat}"
             line = f"[{self._done + 1}/{self._total}] {where}, about {about(left)} left"
             output.mention(f"\r{line[:110]}\x1b[K", end="")
 
@@ -154,7 +156,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     for cert_key in dict.fromkeys(cell.cert_key for cell in plan.cells):
         certificate(cert_key)
     directory = make_run_directory(arguments.out, run_id)
-    (directory / "scenario.toml").write_bytes(loaded.path.read_bytes())
+    keep_scenario(loaded, directory)
     (directory / "machine.json").write_text(json.dumps({
         "run_id": run_id, "scenario": loaded.name, "seed": plan.seed, "only": arguments.only, "repeats": loaded.repeats,
         "duration_s": loaded.duration_s, "warmup_s": loaded.warmup_s, "backend_beside": loaded.backend_beside,
@@ -179,10 +181,30 @@ def run_command(arguments: argparse.Namespace) -> int:
     finally:
         progress.clear()
         recorder.close()
-    measured = record.read(directory)
-    parts = [table.render_text(measured), claims.render_text(claims.check(loaded.claims, measured))]
-    output.say("\n".join(filter(None, parts)) + f"Results: {directory}")
+    output.say(shown(directory, "text") + f"Results: {directory}")
     return exit_status(rows)
+
+
+def keep_scenario(loaded: scenario.Scenario, directory: Path) -> None:
+    """As it was run, with the files that it names."""
+    (directory / "scenario.toml").write_bytes(loaded.path.read_bytes())
+    for name in loaded.beside:
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_bytes((loaded.path.parent / name).read_bytes())
+
+
+def shown(run: Path, wanted: str, cells: bool = False) -> str:
+    """The tables and claims of a run. Both are those of the scenario as it was run; a results.csv by itself has
+    none."""
+    rows = record.read(run)
+    if not rows:
+        raise Refused(run, "", "has no rows")
+    as_run = run / "scenario.toml"
+    loaded = scenario.load(as_run, tuple(DRIVERS)) if as_run.is_file() else None
+    layouts = loaded.layouts if loaded and not cells else ()
+    tables = pivot.FORMATS[wanted](layouts, rows) if layouts else table.FORMATS[wanted](rows)
+    verdicts = claims.FORMATS[wanted](claims.check(loaded.claims if loaded else (), rows))
+    return "\n".join(filter(None, (tables, verdicts)))
 
 
 def exit_status(rows: list[record.Row]) -> int:
@@ -207,14 +229,7 @@ def list_command(_arguments: argparse.Namespace) -> int:
 
 
 def table_command(arguments: argparse.Namespace) -> int:
-    rows = record.read(arguments.run)
-    if not rows:
-        raise Refused(arguments.run, "", "has no rows")
-    # The claims are those of the scenario as it was run; a results.csv by itself has none.
-    as_run = arguments.run / "scenario.toml"
-    made = scenario.load(as_run, tuple(DRIVERS)).claims if as_run.is_file() else ()
-    parts = [table.FORMATS[arguments.format](rows), claims.FORMATS[arguments.format](claims.check(made, rows))]
-    output.say("\n".join(filter(None, parts)).rstrip("\n"))
+    output.say(shown(arguments.run, arguments.format, arguments.cells).rstrip("\n"))
     return MEASURED
 
 

@@ -3,6 +3,7 @@ import contextlib
 import csv
 import io
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ VERDICT = ("status", "stands", "bound", "reason")
 ERRORS = tuple(f"errors_{name}" for name in ERROR_CLASSES)
 
 COLUMNS = (*IDENTITY, *ASKED, *AGREED, *RATES, *LATENCY, *COST, *LIMIT, *VERDICT, *ERRORS)
+
+# Numbers that differ from row to row. They hold no commas.
+FIGURES = frozenset((*RATES, *LATENCY, *COST, *LIMIT[:3]))
 
 # Columns that came later, and what they would have held in a run made before.
 LATER = {"loop": "closed", "floor_kind": "library", "subject_idle_kib_per_connection": ""}
@@ -142,25 +146,59 @@ class Recorder:
         self._file.close()
 
 
-def read(path: Path) -> list[dict[str, str]]:
+class ReadRow(Mapping[str, str]):
+    """A row as it was read, in little memory: the texts of a run are few and shared, its figures one string that is
+    split when one of them is asked for."""
+
+    __slots__ = ("_place", "_texts", "_figures")
+
+    def __init__(self, place: dict[str, int], texts: tuple[str, ...], figures: str) -> None:
+        self._place, self._texts, self._figures = place, texts, figures
+
+    def __getitem__(self, name: str) -> str:
+        place = self._place[name]
+        return self._texts[place] if place >= 0 else self._figures.split(",")[-1 - place]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._place)
+
+    def __len__(self) -> int:
+        return len(self._place)
+
+
+def compact(reader: Iterator[list[str]], header: list[str], path: Path) -> list[Mapping[str, str]]:
+    figures = [number for number, name in enumerate(header) if name in FIGURES]
+    texts = [number for number, name in enumerate(header) if name not in FIGURES]
+    later = [(name, value) for name, value in LATER.items() if name not in header]
+    place = {header[number]: at for at, number in enumerate(texts)}
+    place |= {name: len(texts) + at for at, (name, _) in enumerate(later)}
+    place |= {header[number]: -1 - at for at, number in enumerate(figures)}
+    older = tuple(value for _, value in later)
+    shared: dict[str, str] = {}
+    rows: list[Mapping[str, str]] = []
+    for fields in reader:
+        if len(fields) != len(header):
+            raise Refused(path, f"row {len(rows) + 2}", "has not as many fields as there are columns")
+        words = [shared.setdefault(fields[at], fields[at]) for at in texts]
+        rows.append(ReadRow(place, tuple(words) + older, ",".join([fields[at] for at in figures])))
+    return rows
+
+
+def read(path: Path) -> list[Mapping[str, str]]:
     """Rows of a results.csv, also of a copy of one elsewhere."""
     if path.is_dir():
         path = path / "results.csv"
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ()) and name not in LATER]
             if path.stat().st_size == 0:
                 raise Refused(path, "", "the file is empty")
-            if missing:
-                raise Refused(path, missing[0], "no such column: this is not a results.csv")
-            older = {name: value for name, value in LATER.items() if name not in (reader.fieldnames or ())}
-            rows = list(reader)
+            reader = csv.reader(file)
+            header = next(reader)
+            for name in COLUMNS:
+                if name not in header and name not in LATER:
+                    raise Refused(path, name, "no such column: this is not a results.csv")
+            return compact(reader, header, path)
     except OSError as error:
         raise Refused(path, "", error.strerror or str(error)) from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise Refused(path, "", f"not a CSV file: {error}") from error
-    for number, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
-            raise Refused(path, f"row {number}", "has not as many fields as there are columns")
-    return [{**older, **row} for row in rows]

@@ -52,7 +52,8 @@ class Plan:
 
     def floor_works(self) -> list[floor.Work]:
         runnable = [cell for cell in self.cells if not self.obstacle(cell)]
-        return list(dict.fromkeys(work for cell in runnable for work in floor.shares(cell)))
+        return list(dict.fromkeys(
+            work for cell in runnable for work in floor.shares(cell, DRIVERS[cell.subject].resumes)))
 
     def placement(self, cell: Cell) -> Placement | None:
         return place(cell, self.cpus, self.scenario.backend_beside)
@@ -184,7 +185,7 @@ def gather(cell: Cell, placement: Placement, scenario: Scenario, result: loadgen
         busy={cpu: (series.growth(begin, end) + sampler.steal_s[cpu].growth(begin, end)) / length_s
               for cpu, series in sampler.busy_s.items()},
         steal=max(stolen_s, default=0.0) / length_s,
-        tcp=tcp, unpinned=tuple(sorted(strayed)), counted=counted,
+        tcp=tcp, unpinned=tuple(sorted(strayed)), counted=counted, resumes=DRIVERS[cell.subject].resumes,
         memory_kib=None if at_end_kib is None else (before_kib, at_end_kib))
 
 
@@ -292,7 +293,7 @@ def run(plan: Plan, logs: Path, finished: Callable[[Row], None], begun: Callable
                 else:
                     try:
                         row.update(measure(plan, cell, placement, directory, f"{logs}/{repeat}-{number:03d}-{name}",
-                                           floor.limit(cell, floors)))
+                                           floor.limit(cell, floors, DRIVERS[cell.subject].resumes)))
                     except Failed as error:
                         row.update(status="failed", reason=str(error), placement=str(placement))
                 finished(row)

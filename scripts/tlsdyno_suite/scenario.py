@@ -11,9 +11,10 @@ from typing import Any
 
 import jsonschema
 
-from . import claims
+from . import claims, layout
 from .cell import DEFAULTS, PARAMETERS, Cell
 from .claims import Claim
+from .layout import Layout
 from .programs import SCENARIOS
 from .refusal import Refused
 from .units import parse_length, parse_time
@@ -50,6 +51,8 @@ class Scenario:
     backend_beside: str  # client or subject
     cpus: tuple[int, ...] | None
     claims: tuple[Claim, ...] = ()
+    layouts: tuple[Layout, ...] = ()
+    beside: tuple[str, ...] = ()  # files that it names, beside its own: a run takes them with it
 
 
 def locate(name: str) -> Path:
@@ -193,7 +196,10 @@ def load(path: Path, known_subjects: tuple[str, ...]) -> Scenario:
         warmup_s=time_of(path, "load.warmup", settings.get("warmup", "1s"), parse_time),
         repeats=settings.get("repeats", 1), seed=data.get("seed"), backend_beside=placement.get("backend", "client"),
         cpus=tuple(placement["cpus"]) if "cpus" in placement else None)
-    return replace(loaded, claims=claims.read(path, data.get("claim", []), expand(loaded)))
+    cells, tables = expand(loaded), data.get("table", [])
+    bundled = {axis.name: frozenset(axis.choices[0].sets) for axis in axes if axis.bundled}
+    return replace(loaded, claims=claims.read(path, data.get("claim", []), cells), beside=tuple(layout.files(tables)),
+                   layouts=layout.read(path, tables, cells, bundled))
 
 
 def narrow(scenario: Scenario, restrictions: list[str]) -> Scenario:
@@ -217,6 +223,12 @@ def narrow(scenario: Scenario, restrictions: list[str]) -> Scenario:
         if axis.name in wanted else axis for axis in scenario.axes)
     subjects = tuple(name for name in scenario.subjects if name in wanted.get("subject", scenario.subjects))
     return replace(scenario, axes=axes, subjects=subjects)
+
+
+def cell_name(scenario: Scenario, cell: Cell) -> str:
+    """What tells it from the scenario's other cells, its subject left out: a value of each axis."""
+    names = layout.names_of(cell)
+    return "/".join(names[axis.name] for axis in scenario.axes) or cell.label
 
 
 def expand(scenario: Scenario) -> list[Cell]:

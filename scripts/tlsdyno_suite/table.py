@@ -5,7 +5,7 @@ which every figure stands; a cost is the median of the rows in which at least th
 figure, and each that does not is named in a footnote with its reason. """
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from .cell import PARAMETERS
@@ -13,7 +13,7 @@ from .claims import is_peer
 from .statistics import median, spread
 from .units import significant
 
-CsvRow = dict[str, str]
+CsvRow = Mapping[str, str]
 Key = tuple[str, ...]  # of a section: its case, and the value of every parameter that varies
 
 LOOPBACK_NOTE = (

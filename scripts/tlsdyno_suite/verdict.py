@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from . import ciphers
 from .cell import Cell
 from .loads.loadgen import Result
 from .placement import Placement, cpu_list
@@ -29,6 +30,7 @@ class Evidence:
     tcp: dict[str, int]                # growth of the machine's counters of lost connections and segments
     unpinned: tuple[str, ...]          # roles seen on CPUs that are not theirs
     counted: dict[str, int] | None     # growth of the subject's own counters, if it has any
+    resumes: bool = True               # whether the subject resumes sessions at all
     # Of the subject, without what is a file's: before the first connection, and last read in the window; None when it
     # was not read there.
     memory_kib: tuple[float, float] | None = None
@@ -176,7 +178,7 @@ def work_done(evidence: Evidence, threshold: float) -> str | None:
 
 def reuse(evidence: Evidence, tolerance: float) -> str | None:
     cell, load = evidence.cell, evidence.load
-    if cell.reuse == "never":
+    if cell.reuse == "never" or not evidence.resumes:
         # Of the whole life: one session that leaked in the warm-up is a leak.
         leaked = load.totals["handshakes_resumed"]
         return f"{leaked} handshakes were resumed and none should be" if leaked else None
@@ -230,7 +232,7 @@ def negotiated(evidence: Evidence, _threshold: float) -> str | None:
         return "the load generator does not say what was negotiated"
     wanted = {"tls_version": cell.tls_version, "cipher": cell.cipher, "group": cell.group}
     # Before TLS 1.3 a session that is resumed has no key exchange, so no group.
-    without_exchange = cell.tls_version != "TLSv1.3" and cell.reuse != "never"
+    without_exchange = cell.tls_version != "TLSv1.3" and cell.reuse != "never" or not ciphers.has_group(cell.cipher)
     for agreed in load.negotiated:
         for name, value in wanted.items():
             got = agreed.get(name)

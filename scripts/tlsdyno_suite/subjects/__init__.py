@@ -4,10 +4,11 @@ from .haproxy import HAPROXY
 from .hitch import HITCH
 from .nginx import NGINX
 from .reference import REFERENCE, REFERENCE_NO_RESUME
-from .stunnel import STUNNEL
+from .stunnel import STUNNEL, STUNNEL_FORK, STUNNEL_UCONTEXT
 
 DRIVERS: dict[str, Driver] = {
-    driver.name: driver for driver in (REFERENCE, REFERENCE_NO_RESUME, HITCH, HAPROXY, NGINX, STUNNEL)
+    driver.name: driver for driver in (
+        REFERENCE, REFERENCE_NO_RESUME, HITCH, HAPROXY, NGINX, STUNNEL, STUNNEL_FORK, STUNNEL_UCONTEXT)
 }
 
 __all__ = ["DRIVERS", "Driver", "Task", "check_paths"]

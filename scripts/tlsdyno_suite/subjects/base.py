@@ -56,6 +56,7 @@ class Driver:
     command: Callable[[Task], list[str]]        # writes the configuration, returns the command line
     reports_address: bool = False               # prints `listening on ADDR`, and takes port 0
     has_statistics: bool = False                # prints `stats on ADDR`, counters at /stats.json
+    resumes: bool = True                        # False: each of its handshakes is full, whatever a client offers
 
 
 # Beyond what quotes protect: they end hitch's strings, or name a variable in nginx or an address of haproxy, or end a
@@ -106,9 +107,12 @@ def is_modern(cell: Cell) -> bool:
     return cell.tls_version == "TLSv1.3"
 
 
+def is_weak(cell: Cell) -> bool:
+    """Whether the library's default security level forbids what the cell asks for: an old version, a short key."""
+    return cell.tls_version in ("TLSv1", "TLSv1.1") or cell.cert_key == "rsa:1024"
+
+
 def cipher_list(cell: Cell) -> str:
-    """For TLS 1.2 and before. What the library's default security level forbids (old versions, short keys) is asked
-    for openly."""
-    weak = cell.tls_version in ("TLSv1", "TLSv1.1") or cell.cert_key == "rsa:1024"
+    """For TLS 1.2 and before. What is weak is asked for openly."""
     cipher = "ECDHE-ECDSA-AES128-GCM-SHA256" if is_modern(cell) else cell.cipher
-    return cipher + (":@SECLEVEL=0" if weak else "")
+    return cipher + (":@SECLEVEL=0" if is_weak(cell) else "")

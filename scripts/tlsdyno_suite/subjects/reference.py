@@ -44,4 +44,5 @@ def command_no_resume(task: Task) -> list[str]:
 
 REFERENCE = Driver("reference", version, can_all, command, reports_address=True, has_statistics=True)
 REFERENCE_NO_RESUME = Driver(
-    "reference-no-resume", version, can_all, command_no_resume, reports_address=True, has_statistics=True)
+    "reference-no-resume", version, can_all, command_no_resume, reports_address=True, has_statistics=True,
+    resumes=False)
