@@ -1,13 +1,14 @@
 """results.csv: one row per cell and repeat, units in the names, an empty field for what was not measured."""
 import contextlib
 import csv
+import fcntl
 import io
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .cell import Cell, parameters
+from .cell import PARAMETERS, Cell, parameters
 from .floor import Limit
 from .loads.loadgen import ERROR_CLASSES
 from .refusal import Refused
@@ -52,6 +53,11 @@ Row = dict[str, Any]
 def asked_row(cell: Cell) -> Row:
     """What every row has, measured or not."""
     return {"case": cell.case, "subject": cell.subject, **parameters(cell), "target_rate_per_s": cell.rate_per_s}
+
+
+def row_key(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a run has one row of."""
+    return tuple(str(row[name]) for name in ("repeat", "subject", "case", *PARAMETERS))
 
 
 def agreed(evidence: Evidence, name: str) -> str:
@@ -114,22 +120,34 @@ def field(value: Any) -> str:
 
 class Recorder:
     """Appends rows. Each is one whole line, then on the disk: what was measured survives whatever comes. A disk that is
-    full is a Refused that names the file; the file still ends with a whole line."""
+    full is a Refused that names the file; the file still ends with a whole line. One run at a time has a file: it is
+    locked as long as it is open.
 
-    def __init__(self, path: Path) -> None:
+    With `resumed` the file may be there already; half a line at its end, of a run that was killed, is cut off."""
+
+    def __init__(self, path: Path, resumed: bool = False) -> None:
         self._path = path
         try:
-            self._file = path.open("xb", buffering=0)
+            self._file = path.open("a+b" if resumed else "xb", buffering=0)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file.seek(0)
+            whole = self._file.read() if resumed else b""
+        except BlockingIOError as error:
+            raise Refused(path, "", "another run is writing it") from error
         except OSError as error:
             raise Refused(path, "", error.strerror or str(error)) from error
-        self._append(dict(zip(COLUMNS, COLUMNS)))
+        self._file.truncate(whole.rfind(b"\n") + 1)
+        if not whole.count(b"\n"):
+            self._append(dict(zip(COLUMNS, COLUMNS)))
+        elif whole.split(b"\n", 1)[0].decode(errors="replace") != ",".join(COLUMNS):
+            raise Refused(path, "row 1", "has other columns: it is of another version of tlsdyno")
 
     def _append(self, fields: dict[str, str]) -> None:
         line = io.StringIO()
         csv.DictWriter(line, COLUMNS, lineterminator="\n").writerow(fields)
         # A path may hold bytes that are no text; they are shown, not refused, when everything has been measured.
         left = line.getvalue().encode(errors="backslashreplace")
-        begin = self._file.tell()
+        begin = self._file.seek(0, os.SEEK_END)
         try:
             while left:
                 left = left[self._file.write(left):]
@@ -184,15 +202,16 @@ def compact(reader: Iterator[list[str]], header: list[str], path: Path) -> list[
     return rows
 
 
-def read(path: Path) -> list[Mapping[str, str]]:
-    """Rows of a results.csv, also of a copy of one elsewhere."""
+def read(path: Path, half_line: bool = False) -> list[Mapping[str, str]]:
+    """Rows of a results.csv, also of a copy of one elsewhere. With `half_line` what stands after the last end of a line
+    is no row."""
     if path.is_dir():
         path = path / "results.csv"
     try:
         with path.open(newline="", encoding="utf-8") as file:
             if path.stat().st_size == 0:
                 raise Refused(path, "", "the file is empty")
-            reader = csv.reader(file)
+            reader = csv.reader(line for line in file if line.endswith("\n")) if half_line else csv.reader(file)
             header = next(reader)
             for name in COLUMNS:
                 if name not in header and name not in LATER:

@@ -5,7 +5,7 @@ import json
 import math
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ class Scenario:
     seed: int | None
     backend_beside: str  # client or subject
     cpus: tuple[int, ...] | None
+    base: dict[str, str] = field(default_factory=dict)  # a value of axes that vary one at a time
+    full: bool = False  # all combinations nevertheless
     claims: tuple[Claim, ...] = ()
     layouts: tuple[Layout, ...] = ()
     beside: tuple[str, ...] = ()  # files that it names, beside its own: a run takes them with it
@@ -171,6 +173,18 @@ def check_parameters(path: Path, axes: tuple[Axis, ...], fixed: dict[str, int | 
             raise Refused(path, f"load.{name}", "is missing: set it in [load] or in an axis")
 
 
+def read_base(path: Path, table: dict[str, Any], axes: tuple[Axis, ...]) -> dict[str, str]:
+    """Axes that are not in it are crossed with all others."""
+    offered = {axis.name: [choice.name for choice in axis.choices] for axis in axes}
+    base = {name: str(value) for name, value in table.items()}
+    for name, value in base.items():
+        if name not in offered:
+            raise Refused(path, f"base.{name}", f"no such axis (axes: {', '.join(offered)})")
+        if value not in offered[name]:
+            raise Refused(path, f"base.{name}", f"no such value (values: {', '.join(offered[name])})")
+    return base
+
+
 def time_of(path: Path, key: str, value: Any, parse: Callable[[Any], float]) -> float:
     try:
         return parse(value)
@@ -195,8 +209,10 @@ def load(path: Path, known_subjects: tuple[str, ...]) -> Scenario:
         fixed=fixed, duration_s=time_of(path, "load.duration", settings["duration"], parse_length),
         warmup_s=time_of(path, "load.warmup", settings.get("warmup", "1s"), parse_time),
         repeats=settings.get("repeats", 1), seed=data.get("seed"), backend_beside=placement.get("backend", "client"),
-        cpus=tuple(placement["cpus"]) if "cpus" in placement else None)
-    cells, tables = expand(loaded), data.get("table", [])
+        cpus=tuple(placement["cpus"]) if "cpus" in placement else None,
+        base=read_base(path, data.get("base", {}), axes))
+    # What is said of the cells may be said of all that there can be.
+    cells, tables = expand(replace(loaded, full=True)), data.get("table", [])
     bundled = {axis.name: frozenset(axis.choices[0].sets) for axis in axes if axis.bundled}
     return replace(loaded, claims=claims.read(path, data.get("claim", []), cells), beside=tuple(layout.files(tables)),
                    layouts=layout.read(path, tables, cells, bundled))
@@ -232,9 +248,13 @@ def cell_name(scenario: Scenario, cell: Cell) -> str:
 
 
 def expand(scenario: Scenario) -> list[Cell]:
-    """Every cell, in the order of the file: axes outside, subjects inside, as a table reads."""
+    """Every cell, in the order of the file: axes outside, subjects inside, as a table reads. Of axes with a base at
+    most one has another value, unless all combinations are wanted."""
     cells: list[Cell] = []
     for combination in itertools.product(*(axis.choices for axis in scenario.axes)):
+        chosen = {axis.name: choice.name for axis, choice in zip(scenario.axes, combination)}
+        if not scenario.full and sum(chosen[name] != value for name, value in scenario.base.items()) > 1:
+            continue
         values: dict[str, Any] = {**DEFAULTS, **scenario.fixed}
         for choice in combination:
             values.update(choice.sets)

@@ -53,7 +53,8 @@ class Result:
 
 
 def command(cell: Cell, placement: Placement, address: str, duration_s: float, warmup_s: float,
-            json_file: Path) -> list[str]:
+            json_file: Path, owned: bool = False) -> list[str]:
+    """`owned`: the target need not be this machine."""
     body = ["--method", "POST", "--body-size", str(cell.request_bytes)] if cell.request_bytes else []
     path = "/" if cell.request_bytes else f"/?s={cell.response_bytes}"
     resuming = ["--resume-with", cell.resume_with] if cell.reuse != "never" else []
@@ -65,6 +66,7 @@ def command(cell: Cell, placement: Placement, address: str, duration_s: float, w
         "--cpus", cpu_list(placement.client), "-d", format_time(duration_s), "--warmup", format_time(warmup_s),
         *ramp, "--reuse", cell.reuse, *resuming, *body, *loop, "--tls-version", cell.tls_version,
         "--cipher", cell.cipher, "--group", group_list(cell), "--json", str(json_file),
+        *(["--i-own-the-target"] if owned else []),
         f"https://{address}{path}",
     ]
 

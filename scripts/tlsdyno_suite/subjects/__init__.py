@@ -1,5 +1,6 @@
 """The products that can be measured, one driver a module."""
 from .base import Driver, Task, check_paths
+from .external import EXTERNAL, check_address, is_loopback
 from .haproxy import HAPROXY
 from .hitch import HITCH
 from .nginx import NGINX
@@ -8,7 +9,8 @@ from .stunnel import STUNNEL, STUNNEL_FORK, STUNNEL_UCONTEXT
 
 DRIVERS: dict[str, Driver] = {
     driver.name: driver for driver in (
-        REFERENCE, REFERENCE_NO_RESUME, HITCH, HAPROXY, NGINX, STUNNEL, STUNNEL_FORK, STUNNEL_UCONTEXT)
+        REFERENCE, REFERENCE_NO_RESUME, HITCH, HAPROXY, NGINX, STUNNEL, STUNNEL_FORK, STUNNEL_UCONTEXT,
+        EXTERNAL)
 }
 
-__all__ = ["DRIVERS", "Driver", "Task", "check_paths"]
+__all__ = ["DRIVERS", "EXTERNAL", "Driver", "Task", "check_address", "check_paths", "is_loopback"]

@@ -56,6 +56,8 @@ class Driver:
     command: Callable[[Task], list[str]]        # writes the configuration, returns the command line
     reports_address: bool = False               # prints `listening on ADDR`, and takes port 0
     has_statistics: bool = False                # prints `stats on ADDR`, counters at /stats.json
+    variant: bool = False                       # of a product that has another driver
+    external: bool = False                      # already running somewhere: nothing is started, no CPU time is seen
     resumes: bool = True                        # False: each of its handshakes is full, whatever a client offers
 
 

@@ -66,5 +66,5 @@ def command(task: Task) -> list[str]:
 
 
 STUNNEL = Driver("stunnel", version, cannot_as("PTHREAD"), command)
-STUNNEL_FORK = Driver("stunnel-fork", version, cannot_as("FORK"), command)
-STUNNEL_UCONTEXT = Driver("stunnel-ucontext", version, cannot_as("UCONTEXT"), command)
+STUNNEL_FORK = Driver("stunnel-fork", version, cannot_as("FORK"), command, variant=True)
+STUNNEL_UCONTEXT = Driver("stunnel-ucontext", version, cannot_as("UCONTEXT"), command, variant=True)
