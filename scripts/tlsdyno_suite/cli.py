@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from . import begun, claims, machine, output, pivot, record, scenario, table
+from . import begun, claims, machine, output, pivot, plot, record, scenario, table
 from .cell import Cell
 from .certificates import certificate
 from .placement import usable
@@ -82,6 +82,9 @@ def parser() -> Parser:
     tables.add_argument("--format", choices=tuple(table.FORMATS), default="text")
     tables.add_argument("--cells", action="store_true",
                         help="every cell with all its figures, also where the scenario has a table of its own")
+    plots = commands.add_parser("plot", help="draw each table of a run as an SVG file, a dot for each repeat")
+    plots.add_argument("run", metavar="RUN", type=Path, help="directory of a run, or its results.csv")
+    plots.add_argument("--out", metavar="DIR", type=Path, help="where the files go (plots/ beside results.csv)")
     commands.add_parser("doctor", help="what on this machine would spoil a measurement, and how to mend it")
     return whole
 
@@ -248,14 +251,18 @@ def keep_scenario(loaded: scenario.Scenario, directory: Path) -> None:
         (directory / name).write_bytes((loaded.path.parent / name).read_bytes())
 
 
-def shown(run: Path, wanted: str, cells: bool = False) -> str:
-    """The tables and claims of a run. Both are those of the scenario as it was run; a results.csv by itself has
-    none."""
+def rows_and_scenario(run: Path) -> tuple[list[Mapping[str, str]], scenario.Scenario | None]:
     rows = record.read(run)
     if not rows:
         raise Refused(run, "", "has no rows")
     as_run = run / "scenario.toml"
-    loaded = scenario.load(as_run, tuple(DRIVERS)) if as_run.is_file() else None
+    return rows, scenario.load(as_run, tuple(DRIVERS)) if as_run.is_file() else None
+
+
+def shown(run: Path, wanted: str, cells: bool = False) -> str:
+    """The tables and claims of a run. Both are those of the scenario as it was run; a results.csv by itself has
+    none."""
+    rows, loaded = rows_and_scenario(run)
     layouts = loaded.layouts if loaded and not cells else ()
     tables = pivot.FORMATS[wanted](layouts, rows) if layouts else table.FORMATS[wanted](rows)
     verdicts = claims.FORMATS[wanted](claims.check(loaded.claims if loaded else (), rows))
@@ -288,6 +295,14 @@ def table_command(arguments: argparse.Namespace) -> int:
     return MEASURED
 
 
+def plot_command(arguments: argparse.Namespace) -> int:
+    rows, loaded = rows_and_scenario(arguments.run)
+    beside = arguments.run if arguments.run.is_dir() else arguments.run.parent
+    for path in plot.write(loaded.layouts if loaded else (), rows, arguments.out or beside / "plots"):
+        output.say(str(path))
+    return MEASURED
+
+
 def doctor_command(_arguments: argparse.Namespace) -> int:
     findings = machine.examine()
     for finding in findings:
@@ -296,7 +311,8 @@ def doctor_command(_arguments: argparse.Namespace) -> int:
     return INVALID if any(finding.level == "spoils" for finding in findings) else MEASURED
 
 
-COMMANDS = {"run": run_command, "list": list_command, "table": table_command, "doctor": doctor_command}
+COMMANDS = {"run": run_command, "list": list_command, "table": table_command, "plot": plot_command,
+            "doctor": doctor_command}
 
 
 def main(argv: list[str]) -> int:
