@@ -17,6 +17,20 @@ HISTORICAL = frozenset(("RC2", "RC4", "DES", "CBC3", "EXP", "EXP1024", "IDEA", "
 VERSIONS = ("SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 
 
+# One name for what each protocol version and kind of key spells in a way of its own.
+ANY = {"AES128-GCM": ("TLS_AES_128_GCM_SHA256", "AES128-GCM-SHA256"),
+       "AES256-GCM": ("TLS_AES_256_GCM_SHA384", "AES256-GCM-SHA384"),
+       "CHACHA20": ("TLS_CHACHA20_POLY1305_SHA256", "CHACHA20-POLY1305")}
+
+
+def spelled(name: str, tls_version: str, cert_key: str) -> str:
+    """The cipher's own name, of one that stands for several: with ephemeral keys."""
+    if name not in ANY:
+        return name
+    modern, older = ANY[name]
+    return modern if tls_version == "TLSv1.3" else f"ECDHE-{'RSA' if cert_key.startswith('rsa') else 'ECDSA'}-{older}"
+
+
 @dataclass(frozen=True)
 class Cipher:
     since: str           # the first protocol version that has it

@@ -39,6 +39,9 @@ FIGURES = {
     "floor": Figure("floor_cpu_us_per_op", COSTS, True),
     "memory": Figure("subject_idle_kib_per_connection", ALL, True),
     "capacity": Figure("capacity_per_core_per_s", COSTS, False),
+    "latency": Figure("transaction_p50_us", ALL, True),
+    "longest": Figure("transaction_max_us", ALL, True),
+    "service": Figure("service_mean_ms", ALL, True),
     "connections": Figure("connections_per_s", ALL, False),
     "transactions": Figure("transactions_per_s", ALL, False),
 }
@@ -75,6 +78,7 @@ class Claim:
     holds: str
     each: dict[str, list[str]]
     place: str                 # in the file, for who has to mend it
+    within: float | None = None  # of an equation: by what part of the right side the left one may differ from it
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class Outcome:
 
 # ---- Reading ----
 
-def parse(holds: str) -> ast.Compare:
+def parse(holds: str, within: float | None = None) -> ast.Compare:
     if len(holds) > LONGEST:
         raise Wrong(f"longer than {LONGEST} characters")
     try:
@@ -96,8 +100,10 @@ def parse(holds: str) -> ast.Compare:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         at = f" (character {error.offset})" if isinstance(error, SyntaxError) and error.offset else ""
         raise Wrong(f"not an expression{at}") from error
-    if not isinstance(tree, ast.Compare) or len(tree.ops) != 1 or type(tree.ops[0]) not in COMPARISONS:
-        raise Wrong("a claim is one comparison: <=, <, >= or >", tree)
+    wanted = COMPARISONS.keys() if within is None else {ast.Eq}
+    if not isinstance(tree, ast.Compare) or len(tree.ops) != 1 or type(tree.ops[0]) not in wanted:
+        raise Wrong("a claim is one comparison: <=, <, >= or >" if within is None else
+                    "a claim with `within` is one comparison: ==", tree)
     return tree
 
 
@@ -197,9 +203,10 @@ def read(path: Path, tables: list[dict[str, Any]], cells: list[Cell]) -> tuple[C
     for number, table in enumerate(tables):
         line = f" (line {lines[number]})" if len(lines) == len(tables) else ""
         each = {name: list(map(str, values)) for name, values in table.get("each", {}).items()}
-        claim = Claim(table["text"], table.get("level", ""), table["holds"], each, f"claim[{number}].holds{line}")
+        claim = Claim(table["text"], table.get("level", ""), table["holds"], each, f"claim[{number}].holds{line}",
+                      table.get("within"))
         try:
-            tree = parse(claim.holds)
+            tree = parse(claim.holds, claim.within)
             for bound in bindings(claim):
                 for call in calls(tree):
                     check_selection(call, selection_of(call, bound), cells)
@@ -271,9 +278,16 @@ def evaluate(node: ast.expr, bound: Selection, groups: Groups) -> tuple[float, s
     return calculate(left, right), f"{left_text} {symbol} {right_text}"
 
 
+def comparison(kind: ast.cmpop, within: float | None) -> tuple[str, Callable[[float, float], bool]]:
+    if within is None:
+        return COMPARISONS[type(kind)]
+    part = within
+    return f"within {100 * part:g} % of", lambda left, right: abs(left - right) <= part * abs(right)
+
+
 def check_one(claim: Claim, bound: Selection, groups: Groups) -> Outcome:
-    tree = parse(claim.holds)
-    symbol, compare = COMPARISONS[type(tree.ops[0])]
+    tree = parse(claim.holds, claim.within)
+    symbol, compare = comparison(tree.ops[0], claim.within)
     try:
         (left, left_text), (right, right_text) = (
             evaluate(side, bound, groups) for side in (tree.left, tree.comparators[0]))

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from . import begun, claims, machine, output, pivot, plot, record, scenario, table
+from . import article, begun, claims, machine, output, pivot, plot, record, scenario, table
 from .cell import Cell
 from .certificates import certificate
 from .placement import usable
 from .processes import Interrupted, check_tools, interruptible
 from .programs import RESULTS, SCENARIOS, build_directory, require_built
 from .refusal import Refused
-from .runner import Plan, run
+from .runner import ARTICLE_ROW, Plan, run
 from .subjects import DRIVERS, EXTERNAL, check_address, check_paths
 from .units import about, parse_length
 
@@ -208,6 +208,7 @@ def resume_command(arguments: argparse.Namespace) -> int:
     prepare(plan)
     begun.check_machine(directory)
     recorder = record.Recorder(directory / "results.csv", resumed=True)
+    article.cut(directory, record.read(directory))
     (directory / "logs").mkdir(exist_ok=True)
     return measure(plan, directory, recorder)
 
@@ -226,6 +227,8 @@ def measure(plan: Plan, directory: Path, recorder: record.Recorder) -> int:
     progress = Progress(plan)
 
     def finished(row: record.Row) -> None:
+        if line := row.get(ARTICLE_ROW):
+            article.append(directory, line)
         recorder.write(row)
         progress.finished(row)
 

@@ -36,7 +36,7 @@ class Work:
 def shares(cell: Cell, resumes: bool = True) -> dict[Work, float]:
     """How much of each work one op of the cell is. Empty when there is no floor for it: handshakes without a request,
     connections of which nothing is asked."""
-    if cell.requests_per_connection == 0 or cell.holds:
+    if cell.requests_per_connection == 0 or cell.holds or cell.bursts:
         return {}
 
     def work(mode: str) -> Work:
@@ -97,7 +97,7 @@ def limit(cell: Cell, measured: dict[Work, float | str], resumes: bool = True) -
     """From what tls-floor measured: microseconds, or the reason why there are none."""
     parts = shares(cell, resumes)
     if not parts:
-        return Limit(None, "", "" if cell.holds else "tls-floor has no handshake without a request")
+        return Limit(None, "", "" if cell.holds or cell.bursts else "tls-floor has no handshake without a request")
     cost_us = 0.0
     for work, share in parts.items():
         cost = measured[work]

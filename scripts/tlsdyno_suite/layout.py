@@ -2,7 +2,7 @@
 figures beside it. Read from `[table]`, checked before anything starts."""
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ VALUES = {
     "transaction_p50_ms": Value("ms, median", "transaction_p50_us", 1e-3),
     "transaction_p99_ms": Value("ms, 99th percentile", "transaction_p99_us", 1e-3),
     "transaction_max_ms": Value("ms, longest", "transaction_max_us", 1e-3),
+    "service_mean_ms": Value("ms, mean service time", "service_mean_ms"),
     "cost": Value("CPU us/op", "subject_cpu_us_per_op", stands=COSTS),
     "capacity": Value("ops/s a core", "capacity_per_core_per_s", stands=COSTS),
     "memory": Value("KiB/connection", "subject_idle_kib_per_connection"),
@@ -125,8 +126,13 @@ def read_one(path: Path, key: str, table: dict[str, Any], order: tuple[Names, ..
     mine = [names for names in order if all(names[name] in values for name, values in of.items())]
     if not mine:
         raise Refused(path, f"{key}.of", "selects no cell")
-    return Layout(table.get("title", ""), tuple(table["rows"]), tuple(table["columns"]), VALUES[table["value"]], of,
-                  order, bundled, published.load(path, key, table, mine))
+    value = VALUES[table["value"]]
+    if "scale" in table:
+        if value.estimate:
+            raise Refused(path, f"{key}.scale", f"{table['value']} may be an estimate, which is what it is")
+        value = replace(value, factor=value.factor * table["scale"])
+    return Layout(table.get("title", ""), tuple(table["rows"]), tuple(table["columns"]), value, of, order, bundled,
+                  published.load(path, key, table, mine))
 
 
 def read(path: Path, tables: dict[str, Any] | list[dict[str, Any]], cells: list[Cell],

@@ -57,5 +57,7 @@ def place(cell: Cell, cpus: tuple[int, ...], backend_beside: str) -> Placement |
         return None
     subject = cpus[:cell.cores]
     client = cpus[-1:]
+    if backend_beside == "within":
+        return Placement(subject, client, subject)
     # One CPU for the backend also beside a subject of several: the subject's first ones stay its own as long as can be.
     return Placement(subject, client, client if backend_beside == "client" else subject[-1:])

@@ -66,8 +66,8 @@ def load(scenario: Path, key: str, table: dict[str, Any], cells: list[Names]) ->
     path = scenario.parent / table["published"]
     rows = read_rows(path)
     column = table.get("published_value", "value")
-    where, called = table.get("where", {}), table.get("called", {})
-    for name in (column, *where, *called):
+    where, called, columns = table.get("where", {}), table.get("called", {}), table.get("column", {})
+    for name in (column, *where, *called, *columns):
         if name not in rows[0]:
             raise Refused(scenario, f"{key}.published", f"{path.name} has no column '{name}'")
     known = set(cells[0])
@@ -75,7 +75,9 @@ def load(scenario: Path, key: str, table: dict[str, Any], cells: list[Names]) ->
     for line, row in enumerate(rows, start=2):
         if any(row[name] not in map(str, values) for name, values in where.items()):
             continue
-        names = tuple((name, called.get(name, {}).get(value, value)) for name, value in row.items() if name in known)
+        names = tuple((title, called.get(name, {}).get(value, value)) for name, value in row.items()
+                      if (title := columns.get(name, name)) in known)
+        names += (("subject", table["subject"]),) if "subject" in table else ()
         figures.append(Figure(names, number(path, line, row[column], column), line))
     published = Published(tuple(figures), table.get("without", {}))
     check(scenario, key, published, cells)

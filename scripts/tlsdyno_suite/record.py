@@ -20,7 +20,8 @@ IDENTITY = ("run_id", "scenario", "table",
             "case",
             "repeat", "subject", "subject_version", "load_tool", "engine", "backend", "placement")
 ASKED = ("cert_key", "tls_version", "cipher", "group", "reuse", "resume_with", "requests_per_connection",
-         "request_bytes", "response_bytes", "connections", "cores", "loop", "target_rate_per_s")
+         "request_bytes", "response_bytes", "connections", "cores", "loop", "maxconn", "service_model",
+         "target_rate_per_s")
 AGREED = ("negotiated_version", "negotiated_cipher", "negotiated_group", "resumed_share")
 RATES = ("handshakes_full_per_s", "handshakes_resumed_per_s", "connections_per_s", "transactions_per_s",
          "received_bytes_per_s", "sent_bytes_per_s")
@@ -30,7 +31,9 @@ LATENCY = tuple(f"{phase}_{quantile}_us" for phase in PHASES for quantile in QUA
 ROLES = ("subject", "client", "backend")
 COST = (*(f"{role}_cpu_us_per_op" for role in ROLES), *(f"{role}_cpu_busy" for role in ROLES), "subject_rss_kib",
         # What the subject grew by while the connections of the cell were opened, divided by them. Held ones only.
-        "subject_idle_kib_per_connection", "steal")
+        "subject_idle_kib_per_connection", "steal",
+        # What a request took in the backend itself, as that counted it. With a service model only.
+        "service_mean_ms")
 LIMIT = ("capacity_per_core_per_s", "floor_cpu_us_per_op", "efficiency",
          # What the floor is of: library, relay, or library+relay.
          "floor_kind",
@@ -45,7 +48,8 @@ COLUMNS = (*IDENTITY, *ASKED, *AGREED, *RATES, *LATENCY, *COST, *LIMIT, *VERDICT
 FIGURES = frozenset((*RATES, *LATENCY, *COST, *LIMIT[:3]))
 
 # Columns that came later, and what they would have held in a run made before.
-LATER = {"loop": "closed", "floor_kind": "library", "subject_idle_kib_per_connection": ""}
+LATER = {"loop": "closed", "floor_kind": "library", "subject_idle_kib_per_connection": "",
+         "maxconn": "0", "service_model": "none", "service_mean_ms": ""}
 
 Row = dict[str, Any]
 
@@ -86,9 +90,10 @@ def idle_kib(evidence: Evidence) -> float | None:
 def measured_row(evidence: Evidence, verdict: Verdict, rss_kib: int, limit: Limit) -> Row:
     cell, load = evidence.cell, evidence.load
     done = ops(cell, load)
-    # Connections that rest have no op with a cost, and no rate.
-    cpu_us = {role: 1e6 * seconds / done for role, seconds in evidence.cpu_s.items()} if done and not cell.holds else {}
-    rates = {} if cell.holds else load.rates
+    # Connections that rest have no op with a cost, and no rate; nor has a burst, which is over before there is one.
+    at_work = done and not cell.holds and not cell.bursts
+    cpu_us = {role: 1e6 * seconds / done for role, seconds in evidence.cpu_s.items()} if at_work else {}
+    rates = {} if cell.holds or cell.bursts else load.rates
     cores = {role: getattr(evidence.placement, role) for role in ROLES}
     subject_us = cpu_us.get("subject")
     return {
@@ -103,7 +108,7 @@ def measured_row(evidence: Evidence, verdict: Verdict, rss_kib: int, limit: Limi
         **{f"{role}_cpu_busy": seconds / (load.duration_s * len(cores[role])) if load.duration_s else None
            for role, seconds in evidence.cpu_s.items()},
         "subject_rss_kib": rss_kib or None, "steal": evidence.steal,
-        "subject_idle_kib_per_connection": idle_kib(evidence),
+        "subject_idle_kib_per_connection": idle_kib(evidence), "service_mean_ms": evidence.service_mean_ms,
         "capacity_per_core_per_s": 1e6 / subject_us if subject_us else None,
         "floor_cpu_us_per_op": limit.cost_us, "floor_kind": limit.kind, "floor_reason": limit.reason,
         "efficiency": limit.cost_us / subject_us if subject_us and limit.cost_us else None,

@@ -8,14 +8,14 @@ import re
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from . import floor, sessions
 from .cell import Cell, contradiction
 from .certificates import certificate
-from .loads import loadgen
+from .loads import loadgen, wrk
 from .placement import Placement, cpu_list, place, place_external
 from .port import accepts, free_port
 from .processes import Failed, Program, crew, describe_end, last_line, start, wait_until_ready
@@ -34,6 +34,8 @@ COUNTERS_SETTLE_S = 1.0   # a server may count a connection a moment after its c
 POLL_S = 0.05
 OVERHEAD_S = 0.3          # starting and stopping one cell, as estimated for people
 SPARE_DESCRIPTORS = 200
+RESULT = "load.json"          # of the load generator, in the cell's directory
+ARTICLE_ROW = "article_row"   # key of a row's line for the article's own CSV; no column of results.csv
 
 
 Key = tuple[str, ...]  # of a row: its repeat, and what was asked
@@ -44,14 +46,14 @@ def key(repeat: int, cell: Cell) -> Key:
 
 
 def floor_shares(cell: Cell) -> dict[floor.Work, float]:
-    """None of a subject whose CPU time is not seen: nothing would be held against them."""
+    """None of a subject whose CPU time is not seen, for nothing would be held against them, nor of one without TLS."""
     driver = DRIVERS[cell.subject]
-    return {} if driver.external else floor.shares(cell, driver.resumes)
+    return {} if driver.external or driver.plain else floor.shares(cell, driver.resumes)
 
 
 def floor_limit(cell: Cell, floors: dict[floor.Work, float | str]) -> floor.Limit:
     driver = DRIVERS[cell.subject]
-    return floor.Limit(None, "", "") if driver.external else floor.limit(cell, floors, driver.resumes)
+    return floor.Limit(None, "", "") if driver.external or driver.plain else floor.limit(cell, floors, driver.resumes)
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,10 @@ class Plan:
             return "no address was given (--external HOST:PORT)"
         if self.placement(cell) is None:
             return f"needs {cell.cores} CPUs and may use {len(self.cpus)}"
+        if cell.load_tool == "wrk" and (reason := wrk.missing()):
+            return reason
+        if cell.load_tool == "wrk" and driver.external:
+            return "wrk does not ask whose the target is"
         files = 2 * cell.connections + SPARE_DESCRIPTORS
         if files > self.descriptors:
             return f"needs {files} open files and may have {self.descriptors} (ulimit -Hn)"
@@ -121,7 +127,8 @@ def start_backend(cell: Cell, placement: Placement, directory: Path, log: Path, 
     """Returns its address."""
     listen = ["http", "-l", "127.0.0.1:0"] if cell.backend == "tcp" else ["sock", "-l", str(directory / "backend.sock")]
     workers = ["-n", str(len(placement.backend)), "--cpus", cpu_list(placement.backend)]
-    command = [str(built("echo-backend")), *listen, *workers]
+    model = ["--service-model", cell.service_model] if cell.service_model != "none" else []
+    command = [str(built("echo-backend")), *listen, *workers, *model]
     program = start("backend", command, placement.backend, log)
     programs.append(program)
     wait_until_ready(program, lambda: printed_address(program, "listening") is not None, READY_LIMIT_S)
@@ -150,12 +157,25 @@ def start_subject(driver: Driver, task: Task, log: Path, programs: list[Program]
     raise AssertionError("the loop returns or raises")
 
 
-def read_counters(address: str) -> dict[str, int]:
-    """The subject's own account of its connections. Loopback only, so no proxy of the environment may come between."""
+def fetch(url: str) -> Any:
+    """A JSON object. Loopback only, so no proxy of the environment may come between."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=2) as answer:
+        return json.load(answer)
+
+
+def service_mean_ms(backend: str) -> float:
+    """Of every request so far, from its beginning to its end in the backend itself."""
     try:
-        with opener.open(f"http://{address}/stats.json", timeout=2) as answer:
-            counters = json.load(answer)
+        return float(fetch(f"http://{backend}/whoami")["service"]["mean_ms"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Failed(f"backend's account of its requests at {backend} cannot be read: {error}") from error
+
+
+def read_counters(address: str) -> dict[str, int]:
+    """The subject's own account of its connections."""
+    try:
+        counters = fetch(f"http://{address}/stats.json")
         return {name: int(counters[name]) for name in (*SAME, "handshakes_failed")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Failed(f"subject's statistics at {address} cannot be read: {error}") from error
@@ -209,14 +229,20 @@ def gather(cell: Cell, placement: Placement, scenario: Scenario, result: loadgen
     cpus = {*placement.subject, *placement.client, *placement.backend}
     at_end_kib = sampler.own_kib["subject"].last(begin, end) if "subject" in sampler.own_kib else None
     stolen_s = [series.growth(begin, end) for cpu, series in sampler.steal_s.items() if cpu in cpus]
+    # wrk ends with its window, and its clock with it.
+    read = [series for role, series in sampler.cpu_s.items() if result.tells or role != "client"]
+    cpu_s = {role: series.growth(begin, end) for role, series in sampler.cpu_s.items()}
+    if scenario.backend_beside == "within" and "backend" in cpu_s:
+        cpu_s["subject"] += cpu_s.pop("backend")
     return Evidence(
         cell=cell, placement=placement, asked_s=scenario.duration_s, load=result,
-        cpu_s={role: series.growth(begin, end) for role, series in sampler.cpu_s.items()},
-        sample_gap_s=max(series.gap_s(moment) for series in sampler.cpu_s.values() for moment in (begin, end)),
+        cpu_s=cpu_s,
+        sample_gap_s=max(series.gap_s(moment) for series in read for moment in (begin, end)),
         busy={cpu: (series.growth(begin, end) + sampler.steal_s[cpu].growth(begin, end)) / length_s
               for cpu, series in sampler.busy_s.items()},
         steal=max(stolen_s, default=0.0) / length_s,
         tcp=tcp, unpinned=tuple(sorted(strayed)), counted=counted, external=DRIVERS[cell.subject].external,
+        plain=DRIVERS[cell.subject].plain,
         resumes=DRIVERS[cell.subject].resumes,
         memory_kib=None if at_end_kib is None else (before_kib, at_end_kib))
 
@@ -229,10 +255,12 @@ def measure(plan: Plan, cell: Cell, placement: Placement, directory: Path, logs:
             evidence, rss_kib = put_load(plan, cell, placement, plan.external, [], programs, directory,
                                          Path(f"{logs}-client.log"))
             return measured_row(evidence, judge(evidence), rss_kib, limit)
-        backend = start_backend(cell, placement, directory, Path(f"{logs}-backend.log"), programs)
+        driver = DRIVERS[cell.subject]
+        backend = "" if driver.origin else start_backend(cell, placement, directory, Path(f"{logs}-backend.log"),
+                                                         programs)
         task = Task(cell, placement.subject, certificate(cell.cert_key), backend, 0, directory)
-        address = start_subject(DRIVERS[cell.subject], task, Path(f"{logs}-subject.log"), programs)
-        serving = [programs[0], programs[-1]]
+        address = start_subject(driver, task, Path(f"{logs}-subject.log"), programs)
+        serving = list(programs)
         try:
             evidence, rss_kib = put_load(plan, cell, placement, address, serving, programs, directory,
                                          Path(f"{logs}-client.log"))
@@ -240,7 +268,28 @@ def measure(plan: Plan, cell: Cell, placement: Placement, directory: Path, logs:
             # A server that died is why whatever came after it failed.
             check_alive(serving)
             raise
-        return measured_row(evidence, judge(evidence), rss_kib, limit)
+        if cell.service_model != "none" and backend:
+            evidence = replace(evidence, service_mean_ms=service_mean_ms(backend))
+        return {**measured_row(evidence, judge(evidence), rss_kib, limit), **article_row(cell, directory)}
+
+
+def article_row(cell: Cell, directory: Path) -> Row:
+    """The row that wrk's script wrote; it goes into a file of its own."""
+    if cell.load_tool != "wrk":
+        return {}
+    try:
+        return {ARTICLE_ROW: wrk.row_file(directory / RESULT).read_text().strip()}
+    except OSError as error:
+        raise Failed(f"wrk's script left no row: {error.strerror}") from error
+
+
+def load_command(plan: Plan, cell: Cell, placement: Placement, address: str, json_file: Path) -> list[str]:
+    scenario, plain = plan.scenario, DRIVERS[cell.subject].plain
+    if cell.load_tool == "wrk":
+        url = f"{'http' if plain else 'https'}://{address}"
+        return wrk.command(cell, placement, url, scenario.duration_s, json_file)
+    return loadgen.command(cell, placement, address, scenario.duration_s, scenario.warmup_s, json_file, plan.owned,
+                           plain)
 
 
 def put_load(plan: Plan, cell: Cell, placement: Placement, address: str, serving: list[Program],
@@ -248,27 +297,28 @@ def put_load(plan: Plan, cell: Cell, placement: Placement, address: str, serving
     """Loads what serves at the address: programs of this run, the subject last, or none of them. Returns what was seen,
     and the subject's memory in KiB."""
     scenario = plan.scenario
-    statistics = printed_address(serving[-1], "stats") if DRIVERS[cell.subject].has_statistics else None
+    counts = DRIVERS[cell.subject].has_statistics and cell.load_tool == "loadgen"  # wrk has none to compare them with
+    statistics = printed_address(serving[-1], "stats") if counts else None
     before = read_counters(statistics) if statistics else {}
     tcp_before = read_tcp_counters()
-    json_file = directory / "load.json"
+    json_file = directory / RESULT
+    tool = wrk if cell.load_tool == "wrk" else loadgen
     length_s = cell.ramp_s + scenario.warmup_s + scenario.duration_s
     before_kib = sum(sessions.memory_kib(pid)[1] for program in serving[-1:]
                      for pid in sessions.members(program.session))
-    command = loadgen.command(cell, placement, address, scenario.duration_s, scenario.warmup_s, json_file, plan.owned)
-    load = start("client", command, placement.client, log)
+    load = start("client", load_command(plan, cell, placement, address, json_file), placement.client, log)
     programs.append(load)
     sampler = Sampler({program.role: program.session for program in (*serving, load)})
     sampler.start()
     try:
-        strayed = watch(load, serving, length_s / 2, length_s + DRAIN_LIMIT_S)
+        strayed = watch(load, serving, 0.05 if cell.bursts else length_s / 2, length_s + DRAIN_LIMIT_S)
     finally:
         sampler.stop()
     tcp = {name: value - tcp_before[name] for name, value in read_tcp_counters().items()}
-    if load.popen.returncode not in loadgen.MEASURED:
+    if load.popen.returncode not in tool.MEASURED:
         raise Failed(f"load generator {describe_end(load)}")
     try:
-        result = loadgen.read(json_file)
+        result = wrk.read(json_file) if tool is wrk else loadgen.read(json_file, DRIVERS[cell.subject].plain)
     except ValueError as error:
         raise Failed(f"{error} ({last_line(load.log)})") from error
     counted = settled_counters(statistics, before, result.totals) if statistics else None
@@ -320,7 +370,7 @@ def run(plan: Plan, logs: Path, finished: Callable[[Row], None], begun: Callable
             for number, cell in enumerate(cells, start=1):
                 begun(repeat, cell)
                 row: Row = {
-                    "run_id": plan.run_id, "scenario": plan.scenario.name, "repeat": repeat, "load_tool": "loadgen",
+                    "run_id": plan.run_id, "scenario": plan.scenario.name, "repeat": repeat,
                     "subject_version": version[cell.subject], **asked_row(cell)}
                 name = re.sub(r"[^A-Za-z0-9.-]+", "-", f"{cell.label}-{cell.subject}")
                 directory = temporary / f"{repeat}-{number}"

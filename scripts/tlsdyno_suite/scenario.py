@@ -3,6 +3,7 @@ import difflib
 import itertools
 import json
 import math
+import os
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from typing import Any
 
 import jsonschema
 
-from . import claims, layout
+from . import ciphers, claims, layout
 from .cell import DEFAULTS, PARAMETERS, Cell
 from .claims import Claim
 from .layout import Layout
@@ -200,10 +201,11 @@ def load(path: Path, known_subjects: tuple[str, ...]) -> Scenario:
         if name not in known_subjects:
             raise Refused(path, "subject.names", f"unknown subject '{name}' (known: {', '.join(known_subjects)})")
     axes = parse_axes(path, data.get("axes", {}))
-    settings = data["load"]
+    settings, placement = data["load"], data.get("placement", {})
     fixed = {name: value for name, value in settings.items() if name in PARAMETERS}
+    if fixed.get("cores") == "all-but-one":
+        fixed["cores"] = max(1, len(placement.get("cpus", os.sched_getaffinity(0))) - 1)
     check_parameters(path, axes, fixed)
-    placement = data.get("placement", {})
     loaded = Scenario(
         path=path, name=path.stem, title=data["title"], source=data.get("source", ""), subjects=subjects, axes=axes,
         fixed=fixed, duration_s=time_of(path, "load.duration", settings["duration"], parse_length),
@@ -258,6 +260,7 @@ def expand(scenario: Scenario) -> list[Cell]:
         values: dict[str, Any] = {**DEFAULTS, **scenario.fixed}
         for choice in combination:
             values.update(choice.sets)
+        values["cipher"] = ciphers.spelled(values["cipher"], values["tls_version"], values["cert_key"])
         case = ";".join(
             f"{axis.name}={choice.name}" for axis, choice in zip(scenario.axes, combination) if axis.bundled)
         cells.extend(Cell(subject=subject, case=case, **values) for subject in scenario.subjects)

@@ -147,7 +147,14 @@ def parameter_text(name: str, value: str) -> str:
         return f"{value} backend"
     if name == "loop":
         # A closed loop is what all others are.
-        return "held at rest" if value == "hold" else f"{value[5:]} a second" if value.startswith("rate:") else ""
+        words = {"hold": "held at rest", "burst": "all at once", "closed": ""}
+        return words.get(value, f"{value[5:]} a second")
+    if name == "load_tool":
+        return "" if value == "loadgen" else f"loaded by {value}"
+    if name == "maxconn":
+        return "" if value == "0" else f"{value} at once to the backend"
+    if name == "service_model":
+        return "" if value == "none" else f"a backend of {value}"
     return value
 
 

@@ -56,6 +56,8 @@ class Driver:
     command: Callable[[Task], list[str]]        # writes the configuration, returns the command line
     reports_address: bool = False               # prints `listening on ADDR`, and takes port 0
     has_statistics: bool = False                # prints `stats on ADDR`, counters at /stats.json
+    origin: bool = False                        # answers itself: it has no backend
+    plain: bool = False                         # speaks no TLS, whatever the cell asks for
     variant: bool = False                       # of a product that has another driver
     external: bool = False                      # already running somewhere: nothing is started, no CPU time is seen
     resumes: bool = True                        # False: each of its handshakes is full, whatever a client offers
@@ -77,6 +79,10 @@ def check_paths(*directories: Path) -> None:
 def quoted(path: object) -> str:
     """For nginx and hitch. A path that check_paths let pass needs no more than quotes."""
     return f'"{path}"'
+
+
+def no_queue(product: str, cell: Cell) -> str | None:
+    return f"{product} has no queue for connections that the backend is not to have yet" if cell.maxconn else None
 
 
 def can_all(_cell: Cell) -> str | None:

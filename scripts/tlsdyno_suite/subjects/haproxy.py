@@ -42,7 +42,7 @@ frontend tls
     default_backend origin
 
 backend origin
-    server origin {server}
+    server origin {server}{f" maxconn {cell.maxconn}" if cell.maxconn else ""}
 """)
     return [*environment(task), path_of("haproxy"), "-db", "-f", str(configuration)]
 

@@ -28,6 +28,7 @@ def base_command(task: Task, sessions: int, tickets: bool) -> list[str]:
         "--backlog", str(BACKLOG),
         "--cpus", ",".join(map(str, task.cpus)), "-C", str(sessions), "--tickets", "on" if tickets else "off",
         "--tls-min", cell.tls_version, "--tls-max", cell.tls_version, *ciphers, "--groups", group_list(cell),
+        *(["--maxconn", str(cell.maxconn)] if cell.maxconn else []),
         "--num-tickets", str(TICKETS), "--stats", "127.0.0.1:0", str(task.certificate),
     ]
 

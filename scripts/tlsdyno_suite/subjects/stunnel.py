@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from ..cell import Cell, group_list
 from .base import (
-    SESSIONS, Driver, Task, cipher_list, is_modern, offers_tickets, path_of, printed_version)
+    SESSIONS, Driver, Task, cipher_list, is_modern, no_queue, offers_tickets, path_of, printed_version)
 
 
 def version() -> str | None:
@@ -33,7 +33,7 @@ def cannot_as(model: str) -> Callable[[Cell], str | None]:
 def cannot(cell: Cell) -> str | None:
     if cell.rate_per_s and cell.rate_per_s > FOLLOWED_PER_S * cell.cores:
         return f"stunnel wakes a thread for each transaction: it does not follow {cell.rate_per_s} a second"
-    return None
+    return no_queue("stunnel", cell)
 
 
 def command(task: Task) -> list[str]:
