@@ -2,18 +2,20 @@
 known here."""
 from dataclasses import dataclass, fields
 
-from . import ciphers
+from . import ciphers, groups
 
 # What a scenario may ask for, in the order of the columns of results.csv.
 PARAMETERS = (
     "cert_key", "tls_version", "cipher", "group", "reuse", "resume_with", "requests_per_connection",
-    "request_bytes", "response_bytes", "connections", "cores", "backend", "loop",
+    "request_bytes", "response_bytes", "connections", "cores", "backend", "loop", "load_tool", "maxconn",
+    "service_model",
 )
 
 # Parameters a scenario need not name. The others have no value that everybody would expect.
 DEFAULTS: dict[str, int | str] = {
     "group": "X25519", "reuse": "never", "resume_with": "any", "requests_per_connection": 1,
     "request_bytes": 0, "response_bytes": 0, "cores": 1, "backend": "tcp", "loop": "closed",
+    "load_tool": "loadgen", "maxconn": 0, "service_model": "none",
 }
 
 # More connections than this are not begun all at once: a listen queue would not hold them, and the last ones would wait
@@ -38,7 +40,12 @@ class Cell:
     connections: int
     cores: int
     backend: str
-    loop: str  # closed: each connection begins its next transaction when its last has ended; rate:R; hold: they rest
+    # closed: each connection begins its next transaction when its last has ended; rate:R; hold: they rest; burst: all
+    # at once, one transaction each
+    loop: str
+    load_tool: str      # loadgen, wrk
+    maxconn: int        # connections that the subject may have to the backend at a time, the others wait; 0: no limit
+    service_model: str  # how long the backend takes for a request, as echo-backend spells it
 
     @property
     def keeps_alive(self) -> bool:
@@ -51,6 +58,10 @@ class Cell:
         return self.loop == "hold"
 
     @property
+    def bursts(self) -> bool:
+        return self.loop == "burst"
+
+    @property
     def rate_per_s(self) -> int | None:
         """R of `rate:R`, None otherwise."""
         return int(self.loop.partition(":")[2]) if self.loop.startswith("rate:") else None
@@ -58,7 +69,8 @@ class Cell:
     @property
     def ramp_s(self) -> float:
         """Time to open the connections in, before the warm-up."""
-        return self.connections / OPENED_PER_S if self.connections > AT_ONCE else 0.0
+        at_once = self.connections <= AT_ONCE or self.bursts
+        return 0.0 if at_once else self.connections / OPENED_PER_S
 
     @property
     def reuse_period(self) -> int | None:
@@ -89,6 +101,10 @@ def group_list(cell: Cell) -> str:
 def contradiction(cell: Cell) -> str | None:
     """Why nobody could measure this combination, or None. Crossed axes make such cells; they become skipped rows."""
     modern = cell.tls_version == "TLSv1.3"
+    if cell.group in groups.HYBRIDS and not modern:
+        return f"{cell.group} is a group of TLS 1.3"
+    if reason := groups.unknown(cell.group):
+        return reason
     if reason := ciphers.unknown(cell.cipher) or ciphers.mismatch(cell.cipher, cell.tls_version, cell.cert_key):
         return reason
     if cell.cert_key == "ed25519" and cell.tls_version in ("TLSv1", "TLSv1.1"):
@@ -99,6 +115,10 @@ def contradiction(cell: Cell) -> str | None:
         return "a connection that is held is kept for ever (requests_per_connection = 'inf')"
     if cell.reuse != "never" and cell.resume_with == "id" and modern:
         return "TLS 1.3 has no session IDs to resume with"
+    if cell.bursts and (cell.requests_per_connection != 1 or cell.reuse != "never"):
+        return "a burst is of new connections with one request each"
+    if cell.load_tool == "wrk" and (cell.requests_per_connection != "inf" or cell.loop != "closed"):
+        return "wrk keeps its connections, and asks again as soon as it was answered"
     if cell.request_bytes and cell.response_bytes != cell.request_bytes:
         return "a POST is answered with its own body, so request_bytes and response_bytes are the same"
     return None

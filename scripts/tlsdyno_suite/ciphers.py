@@ -17,9 +17,24 @@ HISTORICAL = frozenset(("RC2", "RC4", "DES", "CBC3", "EXP", "EXP1024", "IDEA", "
 VERSIONS = ("SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 
 
+# One name for what each protocol version and kind of key spells in a way of its own.
+ANY = {"AES128-GCM": ("TLS_AES_128_GCM_SHA256", "AES128-GCM-SHA256"),
+       "AES256-GCM": ("TLS_AES_256_GCM_SHA384", "AES256-GCM-SHA384"),
+       "CHACHA20": ("TLS_CHACHA20_POLY1305_SHA256", "CHACHA20-POLY1305")}
+
+
+def spelled(name: str, tls_version: str, cert_key: str) -> str:
+    """The cipher's own name, of one that stands for several: with ephemeral keys."""
+    if name not in ANY:
+        return name
+    modern, older = ANY[name]
+    return modern if tls_version == "TLSv1.3" else f"ECDHE-{'RSA' if cert_key.startswith('rsa') else 'ECDSA'}-{older}"
+
+
 @dataclass(frozen=True)
 class Cipher:
     since: str           # the first protocol version that has it
+    exchange: str        # RSA, ECDH, any (TLS 1.3), and others
     authentication: str  # RSA, ECDSA, any (TLS 1.3); PSK, None and others that no certificate serves
 
 
@@ -35,9 +50,14 @@ def known() -> dict[str, Cipher]:
         last = error.stderr.strip().splitlines()[-1:] or [f"exit status {error.returncode}"]
         raise Refused("openssl", "ciphers", last[0]) from error
     found = {}
-    for name, since, _exchange, authentication, *_ in map(str.split, listed.splitlines()):
-        found[name] = Cipher(since, authentication.partition("=")[2])
+    for name, since, exchange, authentication, *_ in map(str.split, listed.splitlines()):
+        found[name] = Cipher(since, exchange.partition("=")[2], authentication.partition("=")[2])
     return found
+
+
+def has_group(name: str) -> bool:
+    """Whether keys are agreed on in a group; with RSA the client sends one."""
+    return name not in known() or known()[name].exchange != "RSA"
 
 
 def unknown(name: str) -> str | None:

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .cell import PARAMETERS, Cell
+from . import layout
+from .cell import Cell
+from .layout import CsvRow
 from .refusal import Refused
 from .statistics import median
 from .units import significant
 
-CsvRow = dict[str, str]
 Selection = dict[str, str]  # subject, axis of bundles or parameter; the value it must have
+Groups = list[tuple[Selection, list[CsvRow]]]  # the rows of each cell, with all that it can be selected by
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ FIGURES = {
     "floor": Figure("floor_cpu_us_per_op", COSTS, True),
     "memory": Figure("subject_idle_kib_per_connection", ALL, True),
     "capacity": Figure("capacity_per_core_per_s", COSTS, False),
+    "latency": Figure("transaction_p50_us", ALL, True),
+    "longest": Figure("transaction_max_us", ALL, True),
+    "service": Figure("service_mean_ms", ALL, True),
     "connections": Figure("connections_per_s", ALL, False),
     "transactions": Figure("transactions_per_s", ALL, False),
 }
@@ -73,6 +78,7 @@ class Claim:
     holds: str
     each: dict[str, list[str]]
     place: str                 # in the file, for who has to mend it
+    within: float | None = None  # of an equation: by what part of the right side the left one may differ from it
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class Outcome:
 
 # ---- Reading ----
 
-def parse(holds: str) -> ast.Compare:
+def parse(holds: str, within: float | None = None) -> ast.Compare:
     if len(holds) > LONGEST:
         raise Wrong(f"longer than {LONGEST} characters")
     try:
@@ -94,8 +100,10 @@ def parse(holds: str) -> ast.Compare:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         at = f" (character {error.offset})" if isinstance(error, SyntaxError) and error.offset else ""
         raise Wrong(f"not an expression{at}") from error
-    if not isinstance(tree, ast.Compare) or len(tree.ops) != 1 or type(tree.ops[0]) not in COMPARISONS:
-        raise Wrong("a claim is one comparison: <=, <, >= or >", tree)
+    wanted = COMPARISONS.keys() if within is None else {ast.Eq}
+    if not isinstance(tree, ast.Compare) or len(tree.ops) != 1 or type(tree.ops[0]) not in wanted:
+        raise Wrong("a claim is one comparison: <=, <, >= or >" if within is None else
+                    "a claim with `within` is one comparison: ==", tree)
     return tree
 
 
@@ -143,8 +151,7 @@ def calls(node: ast.AST) -> Iterator[ast.Call]:
 
 def names_of(cell: Cell) -> Selection:
     """Everything that a cell can be selected by, its subject left out."""
-    return {**dict(pair.split("=", 1) for pair in cell.case.split(";") if pair),
-            **{name: str(getattr(cell, name)) for name in PARAMETERS}}
+    return {name: value for name, value in layout.names_of(cell).items() if name != "subject"}
 
 
 def check_selection(call: ast.Call, selection: Selection, cells: list[Cell]) -> None:
@@ -196,9 +203,10 @@ def read(path: Path, tables: list[dict[str, Any]], cells: list[Cell]) -> tuple[C
     for number, table in enumerate(tables):
         line = f" (line {lines[number]})" if len(lines) == len(tables) else ""
         each = {name: list(map(str, values)) for name, values in table.get("each", {}).items()}
-        claim = Claim(table["text"], table.get("level", ""), table["holds"], each, f"claim[{number}].holds{line}")
+        claim = Claim(table["text"], table.get("level", ""), table["holds"], each, f"claim[{number}].holds{line}",
+                      table.get("within"))
         try:
-            tree = parse(claim.holds)
+            tree = parse(claim.holds, claim.within)
             for bound in bindings(claim):
                 for call in calls(tree):
                     check_selection(call, selection_of(call, bound), cells)
@@ -214,27 +222,25 @@ def is_peer(subject: str) -> bool:
     return not subject.startswith(REFERENCE)
 
 
-def selected(rows: list[CsvRow], selection: Selection) -> list[CsvRow]:
-    def names(row: CsvRow) -> Selection:
-        return {**row, **dict(pair.split("=", 1) for pair in row["case"].split(";") if pair)}
-
-    return [row for row in rows if selection.items() <= names(row).items()]
+def selected(groups: Groups, selection: Selection) -> Groups:
+    return [(names, rows) for names, rows in groups if selection.items() <= names.items()]
 
 
-def figure(name: str, rows: list[CsvRow]) -> float | None:
+def figure(name: str, groups: Groups) -> float | None:
     """The median over the rows in which it stands; None where there are none."""
     what = FIGURES[name]
-    values = [float(row[what.column]) for row in rows if row["stands"] in what.stands and row[what.column]]
+    values = [float(row[what.column]) for _, rows in groups for row in rows
+              if row["stands"] in what.stands and row[what.column]]
     return median(values) if values else None
 
 
-def figure_of_call(call: ast.Call, bound: Selection, rows: list[CsvRow]) -> tuple[float, str]:
+def figure_of_call(call: ast.Call, bound: Selection, groups: Groups) -> tuple[float, str]:
     """Its value, and how it is shown."""
     name, best = figure_of(call)
     selection = selection_of(call, bound)
     if name == OF_ALL_SUBJECTS and not best:
         selection.pop("subject", None)
-    found = selected(rows, selection)
+    found = selected(groups, selection)
     if not best:
         value = figure(name, found)
         if value is None:
@@ -242,7 +248,7 @@ def figure_of_call(call: ast.Call, bound: Selection, rows: list[CsvRow]) -> tupl
             raise NotMeasurable(f"no {name} with {said(selection, bound)}: {why}", not found)
         return value, significant(value)
     peers = {subject: figure(name, selected(found, {"subject": subject}))
-             for subject in dict.fromkeys(row["subject"] for row in found) if is_peer(subject)}
+             for subject in dict.fromkeys(names["subject"] for names, _ in found) if is_peer(subject)}
     measured = {subject: value for subject, value in peers.items() if value is not None}
     if not measured:
         rest = said(selection, bound)
@@ -255,15 +261,15 @@ def figure_of_call(call: ast.Call, bound: Selection, rows: list[CsvRow]) -> tupl
                               + (f"; without {', '.join(without)}" if without else "") + ")")
 
 
-def evaluate(node: ast.expr, bound: Selection, rows: list[CsvRow]) -> tuple[float, str]:
+def evaluate(node: ast.expr, bound: Selection, groups: Groups) -> tuple[float, str]:
     """Its value, and the expression with the figures in their places."""
     if isinstance(node, ast.Constant):
         return float(node.value), str(node.value)  # type: ignore[arg-type]
     if isinstance(node, ast.Call):
-        return figure_of_call(node, bound, rows)
+        return figure_of_call(node, bound, groups)
     assert isinstance(node, ast.BinOp)
     symbol, calculate = SUMS[type(node.op)]
-    (left, left_text), (right, right_text) = evaluate(node.left, bound, rows), evaluate(node.right, bound, rows)
+    (left, left_text), (right, right_text) = evaluate(node.left, bound, groups), evaluate(node.right, bound, groups)
     if symbol == "/" and right == 0:
         raise NotMeasurable("a division by nothing")
     if symbol in "*/":
@@ -272,12 +278,19 @@ def evaluate(node: ast.expr, bound: Selection, rows: list[CsvRow]) -> tuple[floa
     return calculate(left, right), f"{left_text} {symbol} {right_text}"
 
 
-def check_one(claim: Claim, bound: Selection, rows: list[CsvRow]) -> Outcome:
-    tree = parse(claim.holds)
-    symbol, compare = COMPARISONS[type(tree.ops[0])]
+def comparison(kind: ast.cmpop, within: float | None) -> tuple[str, Callable[[float, float], bool]]:
+    if within is None:
+        return COMPARISONS[type(kind)]
+    part = within
+    return f"within {100 * part:g} % of", lambda left, right: abs(left - right) <= part * abs(right)
+
+
+def check_one(claim: Claim, bound: Selection, groups: Groups) -> Outcome:
+    tree = parse(claim.holds, claim.within)
+    symbol, compare = comparison(tree.ops[0], claim.within)
     try:
         (left, left_text), (right, right_text) = (
-            evaluate(side, bound, rows) for side in (tree.left, tree.comparators[0]))
+            evaluate(side, bound, groups) for side in (tree.left, tree.comparators[0]))
     except NotMeasurable as missing:
         return Outcome(claim, bound, "not measurable", str(missing), missing.absent)
     proportion = f"; that is {left / right:.2f} of it" if right else ""
@@ -288,7 +301,8 @@ def check_one(claim: Claim, bound: Selection, rows: list[CsvRow]) -> Outcome:
 
 
 def check(claims: tuple[Claim, ...], rows: list[CsvRow]) -> list[Outcome]:
-    return [check_one(claim, bound, rows) for claim in claims for bound in bindings(claim)]
+    groups = layout.by_cell(rows)
+    return [check_one(claim, bound, groups) for claim in claims for bound in bindings(claim)]
 
 
 # ---- Showing ----

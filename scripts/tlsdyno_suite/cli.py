@@ -1,27 +1,28 @@
 """The command line: what each subcommand does with the other modules, and its exit status."""
 import argparse
-import json
 import os
 import random
 import re
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from . import claims, machine, output, record, scenario, table
+from . import article, begun, claims, machine, output, pivot, plot, record, scenario, table
 from .cell import Cell
 from .certificates import certificate
 from .placement import usable
 from .processes import Interrupted, check_tools, interruptible
 from .programs import RESULTS, SCENARIOS, build_directory, require_built
 from .refusal import Refused
-from .runner import Plan, run
-from .subjects import DRIVERS, check_paths
+from .runner import ARTICLE_ROW, Plan, run
+from .subjects import DRIVERS, EXTERNAL, check_address, check_paths
 from .units import about, parse_length
 
 MEASURED, USAGE, INVALID = 0, 2, 4
+LARGEST_SEED = 2**63 - 1  # what schema.json allows too
 
 
 def time_option(text: str) -> float:
@@ -34,6 +35,12 @@ def time_option(text: str) -> float:
 def count_option(text: str) -> int:
     if not re.fullmatch(r"[1-9][0-9]{0,3}", text):
         raise argparse.ArgumentTypeError(f"'{text}' is not a count from 1 to 9999")
+    return int(text)
+
+
+def seed_option(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,19}", text) or int(text) > LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 to {LARGEST_SEED}")
     return int(text)
 
 
@@ -52,34 +59,58 @@ def parser() -> Parser:
                    epilog="Exit status: 0 measured; 2 bad usage or data; 4 a row failed or has no figure that stands.")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     runs = commands.add_parser("run", help="measure a scenario")
-    runs.add_argument("scenario", metavar="SCENARIO", help="a name from `tlsdyno list`, or the path of a file")
+    runs.add_argument("scenario", metavar="SCENARIO", nargs="?",
+                      help="a name from `tlsdyno list`, or the path of a file")
     runs.add_argument("--only", metavar="AXIS=VALUE[,VALUE]", action="append", default=[],
                       help="only the cells with these values of an axis (or of subject)")
     runs.add_argument("--repeats", metavar="N", type=count_option, help="measure each cell N times")
     runs.add_argument("--duration", metavar="T", type=time_option, help="measured window of each cell (500ms, 5s, 1m)")
+    runs.add_argument("--seed", metavar="N", type=seed_option,
+                      help="of the random order of the cells; without it a new one, which machine.json records")
+    runs.add_argument("--full", action="store_true", help="combine all values of axes that else vary one at a time")
+    runs.add_argument("--external", metavar="HOST:PORT",
+                      help="measure also what runs there already: subject `external`")
+    runs.add_argument("--i-own-the-target", dest="owned", action="store_true",
+                      help="required for --external with an address that is not loopback")
+    runs.add_argument("--resume", metavar="DIR", type=Path,
+                      help="go on with a run that was interrupted, as it was asked")
     runs.add_argument("--out", metavar="DIR", type=Path, help="where the results go; must not exist or be empty")
     runs.add_argument("--dry-run", action="store_true", help="print cells, placement and time; start nothing")
     commands.add_parser("list", help="the scenarios, and how long each takes here")
     tables = commands.add_parser("table", help="print the table of a run")
     tables.add_argument("run", metavar="RUN", type=Path, help="directory of a run, or its results.csv")
     tables.add_argument("--format", choices=tuple(table.FORMATS), default="text")
+    tables.add_argument("--cells", action="store_true",
+                        help="every cell with all its figures, also where the scenario has a table of its own")
+    plots = commands.add_parser("plot", help="draw each table of a run as an SVG file, a dot for each repeat")
+    plots.add_argument("run", metavar="RUN", type=Path, help="directory of a run, or its results.csv")
+    plots.add_argument("--out", metavar="DIR", type=Path, help="where the files go (plots/ beside results.csv)")
     commands.add_parser("doctor", help="what on this machine would spoil a measurement, and how to mend it")
     return whole
 
 
-def make_plan(loaded: scenario.Scenario, run_id: str) -> Plan:
+def make_plan(loaded: scenario.Scenario, run_id: str, external: str = "", owned: bool = False) -> Plan:
     seed = loaded.seed if loaded.seed is not None else random.SystemRandom().randrange(2**32)
     cpus = usable(loaded, os.sched_getaffinity(0))
-    return Plan(run_id, loaded, scenario.expand(loaded), cpus, seed, machine.raise_descriptor_limit())
+    return Plan(run_id, loaded, scenario.expand(loaded), cpus, seed, machine.raise_descriptor_limit(), external, owned)
 
 
 def as_asked(arguments: argparse.Namespace) -> scenario.Scenario:
     """The scenario with what the command line says about it."""
-    loaded = scenario.narrow(scenario.load(scenario.locate(arguments.scenario), tuple(DRIVERS)), arguments.only)
+    loaded = scenario.load(scenario.locate(arguments.scenario), tuple(DRIVERS))
+    if arguments.external:
+        check_address(arguments.external, arguments.owned)
+        loaded = replace(loaded, subjects=tuple(dict.fromkeys((*loaded.subjects, EXTERNAL.name))))
+    loaded = scenario.narrow(loaded, arguments.only)
+    if arguments.full and not loaded.base:
+        raise Refused("--full", loaded.path.name, "combines all its values anyway")
+    loaded = replace(loaded, full=arguments.full)
     if arguments.repeats:
         loaded = replace(loaded, repeats=arguments.repeats)
     if arguments.duration:
         loaded = replace(loaded, duration_s=arguments.duration)
+    if arguments.seed is not None:
+        loaded = replace(loaded, seed=arguments.seed)
     return loaded
 
 
@@ -87,14 +118,18 @@ def size(plan: Plan) -> str:
     """How much there is to do, in one line."""
     skipped = sum(1 for cell in plan.cells if plan.obstacle(cell))
     cells = f"{len(plan.cells)} cells" + (f" ({skipped} to be skipped)" if skipped else "")
-    return f"{cells}, {plan.scenario.repeats} times, about {about(plan.seconds())}"
+    left = sum(len(cells) for _, cells in plan.left())
+    rest = f", {left} rows left" if plan.done else ""
+    return f"{cells}, {plan.scenario.repeats} times{rest}, about {about(plan.seconds())}"
 
 
 def print_plan(plan: Plan) -> None:
-    for cell in plan.cells:
+    """The cells that would run, in the order of the file."""
+    left = {cell for _, cells in plan.left() for cell in cells}
+    for cell in filter(left.__contains__, plan.cells):
         obstacle = plan.obstacle(cell)
         fate = f"skipped: {obstacle}" if obstacle else str(plan.placement(cell))
-        output.say(f"{cell.subject:<20} {cell.label:<36} {fate}")
+        output.say(f"{cell.subject:<20} {scenario.cell_name(plan.scenario, cell):<36} {fate}")
     output.say(size(plan))
 
 
@@ -116,14 +151,14 @@ class Progress:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._total = len(plan.cells) * plan.scenario.repeats
-        self._done = 0
+        self._done = self._total - sum(len(cells) for _, cells in plan.left())
         self._live = sys.stderr.isatty()
         self._begin = time.monotonic()
 
     def begun(self, repeat: int, cell: Cell) -> None:
         if self._live:
             left = max(0.0, self._plan.seconds() - (time.monotonic() - self._begin))
-            where = f"{cell.subject} {cell.label}, repeat {repeat}"
+            where = f"{cell.subject} {scenario.cell_name(self._plan.scenario, cell)}, repeat {repeat}"
             line = f"[{self._done + 1}/{self._total}] {where}, about {about(left)} left"
             output.mention(f"\r{line[:110]}\x1b[K", end="")
 
@@ -142,53 +177,105 @@ class Progress:
 
 
 def run_command(arguments: argparse.Namespace) -> int:
+    if arguments.resume:
+        return resume_command(arguments)
+    if not arguments.scenario:
+        raise Refused("run", "SCENARIO", "is missing: a name from `tlsdyno list`, or the path of a file")
     loaded = as_asked(arguments)
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{loaded.name}"
-    plan = make_plan(loaded, run_id)
+    plan = make_plan(loaded, run_id, arguments.external or "", arguments.owned)
     if arguments.dry_run:
         print_plan(plan)
         return MEASURED
+    prepare(plan)
+    directory = make_run_directory(arguments.out, run_id)
+    keep_scenario(loaded, directory)
+    begun.write(directory, plan, arguments.only)
+    return measure(plan, directory, record.Recorder(directory / "results.csv"))
+
+
+def resume_command(arguments: argparse.Namespace) -> int:
+    """Goes on with what was asked then: nothing may be asked otherwise now."""
+    directory = arguments.resume
+    asked_now = [name for name in ("scenario", "only", "repeats", "duration", "seed", "full", "external", "out")
+                 if getattr(arguments, name) not in (None, False, [])]
+    if asked_now:
+        raise Refused("--resume", asked_now[0], "was decided when the run began")
+    plan = begun.read(directory, make_plan)
+    if arguments.dry_run:
+        print_plan(plan)
+        return MEASURED
+    prepare(plan)
+    begun.check_machine(directory)
+    recorder = record.Recorder(directory / "results.csv", resumed=True)
+    article.cut(directory, record.read(directory))
+    (directory / "logs").mkdir(exist_ok=True)
+    return measure(plan, directory, recorder)
+
+
+def prepare(plan: Plan) -> None:
+    """Refuses whatever would keep every cell from being measured."""
     check_tools()
     check_paths(build_directory(), Path(tempfile.gettempdir()))
     require_built(["proxy", "echo-backend", "loadgen", "tls-floor"])
     for cert_key in dict.fromkeys(cell.cert_key for cell in plan.cells):
         certificate(cert_key)
-    directory = make_run_directory(arguments.out, run_id)
-    (directory / "scenario.toml").write_bytes(loaded.path.read_bytes())
-    (directory / "machine.json").write_text(json.dumps({
-        "run_id": run_id, "scenario": loaded.name, "seed": plan.seed, "only": arguments.only, "repeats": loaded.repeats,
-        "duration_s": loaded.duration_s, "warmup_s": loaded.warmup_s, "backend_beside": loaded.backend_beside,
-        **machine.fingerprint()}, indent=2) + "\n")
-    output.mention(f"{loaded.title}\n{size(plan)}; results in {directory}")
 
-    recorder = record.Recorder(directory / "results.csv")
+
+def measure(plan: Plan, directory: Path, recorder: record.Recorder) -> int:
+    output.mention(f"{plan.scenario.title}\n{size(plan)}; results in {directory}")
     progress = Progress(plan)
-    rows: list[record.Row] = []
 
     def finished(row: record.Row) -> None:
+        if line := row.get(ARTICLE_ROW):
+            article.append(directory, line)
         recorder.write(row)
-        rows.append(row)
         progress.finished(row)
 
     try:
         run(plan, directory / "logs", finished, progress.begun)
     except Interrupted as interruption:
         progress.clear()
-        output.mention(f"tlsdyno: interrupted; {len(rows)} finished rows are in {directory / 'results.csv'}")
+        output.mention(f"tlsdyno: interrupted; {len(record.read(directory))} finished rows are in "
+                       f"{directory / 'results.csv'}; go on with: tlsdyno run --resume {directory}")
         return interruption.exit_status
     finally:
         progress.clear()
         recorder.close()
-    measured = record.read(directory)
-    parts = [table.render_text(measured), claims.render_text(claims.check(loaded.claims, measured))]
-    output.say("\n".join(filter(None, parts)) + f"Results: {directory}")
-    return exit_status(rows)
+    output.say(shown(directory, "text") + f"Results: {directory}")
+    return exit_status(record.read(directory))
 
 
-def exit_status(rows: list[record.Row]) -> int:
+def keep_scenario(loaded: scenario.Scenario, directory: Path) -> None:
+    """As it was run, with the files that it names."""
+    (directory / "scenario.toml").write_bytes(loaded.path.read_bytes())
+    for name in loaded.beside:
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_bytes((loaded.path.parent / name).read_bytes())
+
+
+def rows_and_scenario(run: Path) -> tuple[list[Mapping[str, str]], scenario.Scenario | None]:
+    rows = record.read(run)
+    if not rows:
+        raise Refused(run, "", "has no rows")
+    as_run = run / "scenario.toml"
+    return rows, scenario.load(as_run, tuple(DRIVERS)) if as_run.is_file() else None
+
+
+def shown(run: Path, wanted: str, cells: bool = False) -> str:
+    """The tables and claims of a run. Both are those of the scenario as it was run; a results.csv by itself has
+    none."""
+    rows, loaded = rows_and_scenario(run)
+    layouts = loaded.layouts if loaded and not cells else ()
+    tables = pivot.FORMATS[wanted](layouts, rows) if layouts else table.FORMATS[wanted](rows)
+    verdicts = claims.FORMATS[wanted](claims.check(loaded.claims if loaded else (), rows))
+    return "\n".join(filter(None, (tables, verdicts)))
+
+
+def exit_status(rows: list[Mapping[str, str]]) -> int:
     """A skipped row is no fault, but a run in which every row was skipped has measured nothing."""
     measured = [row for row in rows if row["status"] != "skipped"]
-    return MEASURED if measured and all(row.get("stands") for row in measured) else INVALID
+    return MEASURED if measured and all(row["stands"] for row in measured) else INVALID
 
 
 def list_command(_arguments: argparse.Namespace) -> int:
@@ -207,14 +294,15 @@ def list_command(_arguments: argparse.Namespace) -> int:
 
 
 def table_command(arguments: argparse.Namespace) -> int:
-    rows = record.read(arguments.run)
-    if not rows:
-        raise Refused(arguments.run, "", "has no rows")
-    # The claims are those of the scenario as it was run; a results.csv by itself has none.
-    as_run = arguments.run / "scenario.toml"
-    made = scenario.load(as_run, tuple(DRIVERS)).claims if as_run.is_file() else ()
-    parts = [table.FORMATS[arguments.format](rows), claims.FORMATS[arguments.format](claims.check(made, rows))]
-    output.say("\n".join(filter(None, parts)).rstrip("\n"))
+    output.say(shown(arguments.run, arguments.format, arguments.cells).rstrip("\n"))
+    return MEASURED
+
+
+def plot_command(arguments: argparse.Namespace) -> int:
+    rows, loaded = rows_and_scenario(arguments.run)
+    beside = arguments.run if arguments.run.is_dir() else arguments.run.parent
+    for path in plot.write(loaded.layouts if loaded else (), rows, arguments.out or beside / "plots"):
+        output.say(str(path))
     return MEASURED
 
 
@@ -226,7 +314,8 @@ def doctor_command(_arguments: argparse.Namespace) -> int:
     return INVALID if any(finding.level == "spoils" for finding in findings) else MEASURED
 
 
-COMMANDS = {"run": run_command, "list": list_command, "table": table_command, "doctor": doctor_command}
+COMMANDS = {"run": run_command, "list": list_command, "table": table_command, "plot": plot_command,
+            "doctor": doctor_command}
 
 
 def main(argv: list[str]) -> int:

@@ -33,10 +33,10 @@ class Work:
     response_bytes: int
 
 
-def shares(cell: Cell) -> dict[Work, float]:
+def shares(cell: Cell, resumes: bool = True) -> dict[Work, float]:
     """How much of each work one op of the cell is. Empty when there is no floor for it: handshakes without a request,
     connections of which nothing is asked."""
-    if cell.requests_per_connection == 0 or cell.holds:
+    if cell.requests_per_connection == 0 or cell.holds or cell.bursts:
         return {}
 
     def work(mode: str) -> Work:
@@ -46,7 +46,7 @@ def shares(cell: Cell) -> dict[Work, float]:
 
     if cell.requests_per_connection == "inf":
         return {work("relay"): 1.0}
-    full = {"never": 1.0, "always": 0.0}.get(cell.reuse, 1.0 / (cell.reuse_period or 1))
+    full = {"never": 1.0, "always": 0.0}.get(cell.reuse, 1.0 / (cell.reuse_period or 1)) if resumes else 1.0
     # Of N transactions on a connection the first comes with the handshake.
     first = 1.0 / int(cell.requests_per_connection)
     parts = {work("full"): full * first, work("resumed"): (1 - full) * first, work("relay"): 1 - first}
@@ -93,11 +93,11 @@ class Limit:
     reason: str  # why there is none; empty also where none is wanted
 
 
-def limit(cell: Cell, measured: dict[Work, float | str]) -> Limit:
+def limit(cell: Cell, measured: dict[Work, float | str], resumes: bool = True) -> Limit:
     """From what tls-floor measured: microseconds, or the reason why there are none."""
-    parts = shares(cell)
+    parts = shares(cell, resumes)
     if not parts:
-        return Limit(None, "", "" if cell.holds else "tls-floor has no handshake without a request")
+        return Limit(None, "", "" if cell.holds or cell.bursts else "tls-floor has no handshake without a request")
     cost_us = 0.0
     for work, share in parts.items():
         cost = measured[work]

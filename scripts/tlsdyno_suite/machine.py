@@ -72,7 +72,7 @@ def fingerprint() -> dict[str, Any]:
         "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         "programs_sha256": {name: sha256(built(name)) for name in BUILT},
         "subjects": {name: driver.version() for name, driver in DRIVERS.items()
-                     if not driver.reports_address or built("proxy").exists()},
+                     if not driver.external and (not driver.reports_address or built("proxy").exists())},
     }
 
 
@@ -155,7 +155,7 @@ def examine_programs() -> list[Finding]:
     missing = [name for name in BUILT if not os.access(built(name), os.X_OK)]
     findings = [Finding("spoils", f"not built in {build_directory()}: {', '.join(missing)}", "make")] if missing else []
     for name, driver in DRIVERS.items():
-        if driver.reports_address:
+        if driver.reports_address or driver.external or driver.variant:
             continue
         version = driver.version()
         findings.append(Finding("ok", f"{name} {version}") if version else Finding(

@@ -19,7 +19,8 @@ class Placement:
         return tuple(sorted(set(self.subject) & set(self.client)))
 
     def __str__(self) -> str:
-        roles = f"subject {cpu_list(self.subject)}; client {cpu_list(self.client)}; backend {cpu_list(self.backend)}"
+        homes = {"subject": self.subject, "client": self.client, "backend": self.backend}
+        roles = "; ".join(f"{role} {cpu_list(cpus)}" for role, cpus in homes.items() if cpus)
         return roles + ("; overlapped" if self.overlapped else "")
 
 
@@ -45,11 +46,18 @@ def usable(scenario: Scenario, available: set[int]) -> tuple[int, ...]:
     return scenario.cpus
 
 
+def place_external(cpus: tuple[int, ...], here: bool) -> Placement:
+    """For a subject that runs already: the load generator has the last CPU, as ever, or all when it is elsewhere."""
+    return Placement((), cpus[-1:] if here else cpus, ())
+
+
 def place(cell: Cell, cpus: tuple[int, ...], backend_beside: str) -> Placement | None:
     """None when the cell asks for more cores than there are."""
     if cell.cores > len(cpus):
         return None
     subject = cpus[:cell.cores]
     client = cpus[-1:]
+    if backend_beside == "within":
+        return Placement(subject, client, subject)
     # One CPU for the backend also beside a subject of several: the subject's first ones stay its own as long as can be.
     return Placement(subject, client, client if backend_beside == "client" else subject[-1:])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import sessions
+from . import sessions, strays
 from .placement import cpu_list
 from .refusal import Refused
 
@@ -48,6 +48,7 @@ def start(role: str, command: list[str], cpus: tuple[int, ...], log: Path) -> Pr
     with log.open("ab") as output:
         popen = subprocess.Popen(
             wrapped, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+    strays.note(popen.pid)
     return Program(role, popen, log, cpus)
 
 

@@ -1,12 +1,14 @@
 """results.csv: one row per cell and repeat, units in the names, an empty field for what was not measured."""
 import contextlib
 import csv
+import fcntl
 import io
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .cell import Cell, parameters
+from .cell import PARAMETERS, Cell, parameters
 from .floor import Limit
 from .loads.loadgen import ERROR_CLASSES
 from .refusal import Refused
@@ -18,7 +20,8 @@ IDENTITY = ("run_id", "scenario", "table",
             "case",
             "repeat", "subject", "subject_version", "load_tool", "engine", "backend", "placement")
 ASKED = ("cert_key", "tls_version", "cipher", "group", "reuse", "resume_with", "requests_per_connection",
-         "request_bytes", "response_bytes", "connections", "cores", "loop", "target_rate_per_s")
+         "request_bytes", "response_bytes", "connections", "cores", "loop", "maxconn", "service_model",
+         "target_rate_per_s")
 AGREED = ("negotiated_version", "negotiated_cipher", "negotiated_group", "resumed_share")
 RATES = ("handshakes_full_per_s", "handshakes_resumed_per_s", "connections_per_s", "transactions_per_s",
          "received_bytes_per_s", "sent_bytes_per_s")
@@ -28,7 +31,9 @@ LATENCY = tuple(f"{phase}_{quantile}_us" for phase in PHASES for quantile in QUA
 ROLES = ("subject", "client", "backend")
 COST = (*(f"{role}_cpu_us_per_op" for role in ROLES), *(f"{role}_cpu_busy" for role in ROLES), "subject_rss_kib",
         # What the subject grew by while the connections of the cell were opened, divided by them. Held ones only.
-        "subject_idle_kib_per_connection", "steal")
+        "subject_idle_kib_per_connection", "steal",
+        # What a request took in the backend itself, as that counted it. With a service model only.
+        "service_mean_ms")
 LIMIT = ("capacity_per_core_per_s", "floor_cpu_us_per_op", "efficiency",
          # What the floor is of: library, relay, or library+relay.
          "floor_kind",
@@ -39,8 +44,12 @@ ERRORS = tuple(f"errors_{name}" for name in ERROR_CLASSES)
 
 COLUMNS = (*IDENTITY, *ASKED, *AGREED, *RATES, *LATENCY, *COST, *LIMIT, *VERDICT, *ERRORS)
 
+# Numbers that differ from row to row. They hold no commas.
+FIGURES = frozenset((*RATES, *LATENCY, *COST, *LIMIT[:3]))
+
 # Columns that came later, and what they would have held in a run made before.
-LATER = {"loop": "closed", "floor_kind": "library", "subject_idle_kib_per_connection": ""}
+LATER = {"loop": "closed", "floor_kind": "library", "subject_idle_kib_per_connection": "",
+         "maxconn": "0", "service_model": "none", "service_mean_ms": ""}
 
 Row = dict[str, Any]
 
@@ -48,6 +57,11 @@ Row = dict[str, Any]
 def asked_row(cell: Cell) -> Row:
     """What every row has, measured or not."""
     return {"case": cell.case, "subject": cell.subject, **parameters(cell), "target_rate_per_s": cell.rate_per_s}
+
+
+def row_key(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a run has one row of."""
+    return tuple(str(row[name]) for name in ("repeat", "subject", "case", *PARAMETERS))
 
 
 def agreed(evidence: Evidence, name: str) -> str:
@@ -76,9 +90,10 @@ def idle_kib(evidence: Evidence) -> float | None:
 def measured_row(evidence: Evidence, verdict: Verdict, rss_kib: int, limit: Limit) -> Row:
     cell, load = evidence.cell, evidence.load
     done = ops(cell, load)
-    # Connections that rest have no op with a cost, and no rate.
-    cpu_us = {role: 1e6 * seconds / done for role, seconds in evidence.cpu_s.items()} if done and not cell.holds else {}
-    rates = {} if cell.holds else load.rates
+    # Connections that rest have no op with a cost, and no rate; nor has a burst, which is over before there is one.
+    at_work = done and not cell.holds and not cell.bursts
+    cpu_us = {role: 1e6 * seconds / done for role, seconds in evidence.cpu_s.items()} if at_work else {}
+    rates = {} if cell.holds or cell.bursts else load.rates
     cores = {role: getattr(evidence.placement, role) for role in ROLES}
     subject_us = cpu_us.get("subject")
     return {
@@ -93,7 +108,7 @@ def measured_row(evidence: Evidence, verdict: Verdict, rss_kib: int, limit: Limi
         **{f"{role}_cpu_busy": seconds / (load.duration_s * len(cores[role])) if load.duration_s else None
            for role, seconds in evidence.cpu_s.items()},
         "subject_rss_kib": rss_kib or None, "steal": evidence.steal,
-        "subject_idle_kib_per_connection": idle_kib(evidence),
+        "subject_idle_kib_per_connection": idle_kib(evidence), "service_mean_ms": evidence.service_mean_ms,
         "capacity_per_core_per_s": 1e6 / subject_us if subject_us else None,
         "floor_cpu_us_per_op": limit.cost_us, "floor_kind": limit.kind, "floor_reason": limit.reason,
         "efficiency": limit.cost_us / subject_us if subject_us and limit.cost_us else None,
@@ -110,22 +125,34 @@ def field(value: Any) -> str:
 
 class Recorder:
     """Appends rows. Each is one whole line, then on the disk: what was measured survives whatever comes. A disk that is
-    full is a Refused that names the file; the file still ends with a whole line."""
+    full is a Refused that names the file; the file still ends with a whole line. One run at a time has a file: it is
+    locked as long as it is open.
 
-    def __init__(self, path: Path) -> None:
+    With `resumed` the file may be there already; half a line at its end, of a run that was killed, is cut off."""
+
+    def __init__(self, path: Path, resumed: bool = False) -> None:
         self._path = path
         try:
-            self._file = path.open("xb", buffering=0)
+            self._file = path.open("a+b" if resumed else "xb", buffering=0)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file.seek(0)
+            whole = self._file.read() if resumed else b""
+        except BlockingIOError as error:
+            raise Refused(path, "", "another run is writing it") from error
         except OSError as error:
             raise Refused(path, "", error.strerror or str(error)) from error
-        self._append(dict(zip(COLUMNS, COLUMNS)))
+        self._file.truncate(whole.rfind(b"\n") + 1)
+        if not whole.count(b"\n"):
+            self._append(dict(zip(COLUMNS, COLUMNS)))
+        elif whole.split(b"\n", 1)[0].decode(errors="replace") != ",".join(COLUMNS):
+            raise Refused(path, "row 1", "has other columns: it is of another version of tlsdyno")
 
     def _append(self, fields: dict[str, str]) -> None:
         line = io.StringIO()
         csv.DictWriter(line, COLUMNS, lineterminator="\n").writerow(fields)
         # A path may hold bytes that are no text; they are shown, not refused, when everything has been measured.
         left = line.getvalue().encode(errors="backslashreplace")
-        begin = self._file.tell()
+        begin = self._file.seek(0, os.SEEK_END)
         try:
             while left:
                 left = left[self._file.write(left):]
@@ -142,25 +169,60 @@ class Recorder:
         self._file.close()
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    """Rows of a results.csv, also of a copy of one elsewhere."""
+class ReadRow(Mapping[str, str]):
+    """A row as it was read, in little memory: the texts of a run are few and shared, its figures one string that is
+    split when one of them is asked for."""
+
+    __slots__ = ("_place", "_texts", "_figures")
+
+    def __init__(self, place: dict[str, int], texts: tuple[str, ...], figures: str) -> None:
+        self._place, self._texts, self._figures = place, texts, figures
+
+    def __getitem__(self, name: str) -> str:
+        place = self._place[name]
+        return self._texts[place] if place >= 0 else self._figures.split(",")[-1 - place]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._place)
+
+    def __len__(self) -> int:
+        return len(self._place)
+
+
+def compact(reader: Iterator[list[str]], header: list[str], path: Path) -> list[Mapping[str, str]]:
+    figures = [number for number, name in enumerate(header) if name in FIGURES]
+    texts = [number for number, name in enumerate(header) if name not in FIGURES]
+    later = [(name, value) for name, value in LATER.items() if name not in header]
+    place = {header[number]: at for at, number in enumerate(texts)}
+    place |= {name: len(texts) + at for at, (name, _) in enumerate(later)}
+    place |= {header[number]: -1 - at for at, number in enumerate(figures)}
+    older = tuple(value for _, value in later)
+    shared: dict[str, str] = {}
+    rows: list[Mapping[str, str]] = []
+    for fields in reader:
+        if len(fields) != len(header):
+            raise Refused(path, f"row {len(rows) + 2}", "has not as many fields as there are columns")
+        words = [shared.setdefault(fields[at], fields[at]) for at in texts]
+        rows.append(ReadRow(place, tuple(words) + older, ",".join([fields[at] for at in figures])))
+    return rows
+
+
+def read(path: Path, half_line: bool = False) -> list[Mapping[str, str]]:
+    """Rows of a results.csv, also of a copy of one elsewhere. With `half_line` what stands after the last end of a line
+    is no row."""
     if path.is_dir():
         path = path / "results.csv"
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ()) and name not in LATER]
             if path.stat().st_size == 0:
                 raise Refused(path, "", "the file is empty")
-            if missing:
-                raise Refused(path, missing[0], "no such column: this is not a results.csv")
-            older = {name: value for name, value in LATER.items() if name not in (reader.fieldnames or ())}
-            rows = list(reader)
+            reader = csv.reader(line for line in file if line.endswith("\n")) if half_line else csv.reader(file)
+            header = next(reader)
+            for name in COLUMNS:
+                if name not in header and name not in LATER:
+                    raise Refused(path, name, "no such column: this is not a results.csv")
+            return compact(reader, header, path)
     except OSError as error:
         raise Refused(path, "", error.strerror or str(error)) from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise Refused(path, "", f"not a CSV file: {error}") from error
-    for number, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
-            raise Refused(path, f"row {number}", "has not as many fields as there are columns")
-    return [{**older, **row} for row in rows]

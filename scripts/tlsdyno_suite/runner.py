@@ -8,22 +8,22 @@ import re
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from . import floor, sessions
 from .cell import Cell, contradiction
 from .certificates import certificate
-from .loads import loadgen
-from .placement import Placement, cpu_list, place
+from .loads import loadgen, wrk
+from .placement import Placement, cpu_list, place, place_external
 from .port import accepts, free_port
 from .processes import Failed, Program, crew, describe_end, last_line, start, wait_until_ready
 from .programs import built
-from .record import Row, asked_row, measured_row
+from .record import Row, asked_row, measured_row, row_key
 from .sampler import Sampler, read_tcp_counters
 from .scenario import Scenario
-from .subjects import DRIVERS, Driver, Task
+from .subjects import DRIVERS, Driver, Task, is_loopback
 from .verdict import SAME, Evidence, count_differences, judge
 from .workspace import workspace
 
@@ -34,6 +34,26 @@ COUNTERS_SETTLE_S = 1.0   # a server may count a connection a moment after its c
 POLL_S = 0.05
 OVERHEAD_S = 0.3          # starting and stopping one cell, as estimated for people
 SPARE_DESCRIPTORS = 200
+RESULT = "load.json"          # of the load generator, in the cell's directory
+ARTICLE_ROW = "article_row"   # key of a row's line for the article's own CSV; no column of results.csv
+
+
+Key = tuple[str, ...]  # of a row: its repeat, and what was asked
+
+
+def key(repeat: int, cell: Cell) -> Key:
+    return row_key({"repeat": repeat, **asked_row(cell)})
+
+
+def floor_shares(cell: Cell) -> dict[floor.Work, float]:
+    """None of a subject whose CPU time is not seen, for nothing would be held against them, nor of one without TLS."""
+    driver = DRIVERS[cell.subject]
+    return {} if driver.external or driver.plain else floor.shares(cell, driver.resumes)
+
+
+def floor_limit(cell: Cell, floors: dict[floor.Work, float | str]) -> floor.Limit:
+    driver = DRIVERS[cell.subject]
+    return floor.Limit(None, "", "") if driver.external or driver.plain else floor.limit(cell, floors, driver.resumes)
 
 
 @dataclass(frozen=True)
@@ -44,17 +64,27 @@ class Plan:
     cpus: tuple[int, ...]
     seed: int
     descriptors: int  # how many files a process may open
+    external: str = ""   # address of the subject that is not started here
+    owned: bool = False  # which need not be on this machine
+    done: frozenset[Key] = frozenset()  # what an earlier part of this run has measured
 
     def rounds(self) -> list[list[Cell]]:
         """The cells of each repeat in an order of its own: whatever drifts on the machine falls on all alike."""
         chooser = random.Random(self.seed)
         return [chooser.sample(self.cells, len(self.cells)) for _ in range(self.scenario.repeats)]
 
-    def floor_works(self) -> list[floor.Work]:
-        runnable = [cell for cell in self.cells if not self.obstacle(cell)]
-        return list(dict.fromkeys(work for cell in runnable for work in floor.shares(cell)))
+    def left(self) -> list[tuple[int, list[Cell]]]:
+        """The repeats, and of each the cells that are still to be measured."""
+        rounds = [(repeat, [cell for cell in cells if key(repeat, cell) not in self.done])
+                  for repeat, cells in enumerate(self.rounds(), start=1)]
+        return [(repeat, cells) for repeat, cells in rounds if cells]
+
+    def floor_works(self, cells: list[Cell]) -> list[floor.Work]:
+        return list(dict.fromkeys(work for cell in cells if not self.obstacle(cell) for work in floor_shares(cell)))
 
     def placement(self, cell: Cell) -> Placement | None:
+        if DRIVERS[cell.subject].external:
+            return place_external(self.cpus, is_loopback(self.external))
         return place(cell, self.cpus, self.scenario.backend_beside)
 
     def obstacle(self, cell: Cell) -> str | None:
@@ -62,8 +92,14 @@ class Plan:
         driver = DRIVERS[cell.subject]
         if reason := contradiction(cell):
             return reason
+        if driver.external and not self.external:
+            return "no address was given (--external HOST:PORT)"
         if self.placement(cell) is None:
             return f"needs {cell.cores} CPUs and may use {len(self.cpus)}"
+        if cell.load_tool == "wrk" and (reason := wrk.missing()):
+            return reason
+        if cell.load_tool == "wrk" and driver.external:
+            return "wrk does not ask whose the target is"
         files = 2 * cell.connections + SPARE_DESCRIPTORS
         if files > self.descriptors:
             return f"needs {files} open files and may have {self.descriptors} (ulimit -Hn)"
@@ -73,10 +109,12 @@ class Plan:
 
     def seconds(self) -> float:
         """How long it will take, about."""
-        runnable = [cell for cell in self.cells if not self.obstacle(cell)]
         one = self.scenario.warmup_s + self.scenario.duration_s + OVERHEAD_S
-        cells_s = len(runnable) * one + sum(cell.ramp_s for cell in runnable)
-        return self.scenario.repeats * (cells_s + len(self.floor_works()) * (floor.DURATION_S + OVERHEAD_S))
+        total = 0.0
+        for _, cells in self.left():
+            total += sum(one + cell.ramp_s for cell in cells if not self.obstacle(cell))
+            total += len(self.floor_works(cells)) * (floor.DURATION_S + OVERHEAD_S)
+        return total
 
 
 def printed_address(program: Program, what: str) -> str | None:
@@ -89,7 +127,8 @@ def start_backend(cell: Cell, placement: Placement, directory: Path, log: Path, 
     """Returns its address."""
     listen = ["http", "-l", "127.0.0.1:0"] if cell.backend == "tcp" else ["sock", "-l", str(directory / "backend.sock")]
     workers = ["-n", str(len(placement.backend)), "--cpus", cpu_list(placement.backend)]
-    command = [str(built("echo-backend")), *listen, *workers]
+    model = ["--service-model", cell.service_model] if cell.service_model != "none" else []
+    command = [str(built("echo-backend")), *listen, *workers, *model]
     program = start("backend", command, placement.backend, log)
     programs.append(program)
     wait_until_ready(program, lambda: printed_address(program, "listening") is not None, READY_LIMIT_S)
@@ -118,12 +157,25 @@ def start_subject(driver: Driver, task: Task, log: Path, programs: list[Program]
     raise AssertionError("the loop returns or raises")
 
 
-def read_counters(address: str) -> dict[str, int]:
-    """The subject's own account of its connections. Loopback only, so no proxy of the environment may come between."""
+def fetch(url: str) -> Any:
+    """A JSON object. Loopback only, so no proxy of the environment may come between."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=2) as answer:
+        return json.load(answer)
+
+
+def service_mean_ms(backend: str) -> float:
+    """Of every request so far, from its beginning to its end in the backend itself."""
     try:
-        with opener.open(f"http://{address}/stats.json", timeout=2) as answer:
-            counters = json.load(answer)
+        return float(fetch(f"http://{backend}/whoami")["service"]["mean_ms"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Failed(f"backend's account of its requests at {backend} cannot be read: {error}") from error
+
+
+def read_counters(address: str) -> dict[str, int]:
+    """The subject's own account of its connections."""
+    try:
+        counters = fetch(f"http://{address}/stats.json")
         return {name: int(counters[name]) for name in (*SAME, "handshakes_failed")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Failed(f"subject's statistics at {address} cannot be read: {error}") from error
@@ -175,16 +227,23 @@ def gather(cell: Cell, placement: Placement, scenario: Scenario, result: loadgen
     begin, end = result.started_ns, result.end_ns
     length_s = max(result.duration_s, 1e-9)
     cpus = {*placement.subject, *placement.client, *placement.backend}
-    at_end_kib = sampler.own_kib["subject"].last(begin, end)
+    at_end_kib = sampler.own_kib["subject"].last(begin, end) if "subject" in sampler.own_kib else None
     stolen_s = [series.growth(begin, end) for cpu, series in sampler.steal_s.items() if cpu in cpus]
+    # wrk ends with its window, and its clock with it.
+    read = [series for role, series in sampler.cpu_s.items() if result.tells or role != "client"]
+    cpu_s = {role: series.growth(begin, end) for role, series in sampler.cpu_s.items()}
+    if scenario.backend_beside == "within" and "backend" in cpu_s:
+        cpu_s["subject"] += cpu_s.pop("backend")
     return Evidence(
         cell=cell, placement=placement, asked_s=scenario.duration_s, load=result,
-        cpu_s={role: series.growth(begin, end) for role, series in sampler.cpu_s.items()},
-        sample_gap_s=max(series.gap_s(moment) for series in sampler.cpu_s.values() for moment in (begin, end)),
+        cpu_s=cpu_s,
+        sample_gap_s=max(series.gap_s(moment) for series in read for moment in (begin, end)),
         busy={cpu: (series.growth(begin, end) + sampler.steal_s[cpu].growth(begin, end)) / length_s
               for cpu, series in sampler.busy_s.items()},
         steal=max(stolen_s, default=0.0) / length_s,
-        tcp=tcp, unpinned=tuple(sorted(strayed)), counted=counted,
+        tcp=tcp, unpinned=tuple(sorted(strayed)), counted=counted, external=DRIVERS[cell.subject].external,
+        plain=DRIVERS[cell.subject].plain,
+        resumes=DRIVERS[cell.subject].resumes,
         memory_kib=None if at_end_kib is None else (before_kib, at_end_kib))
 
 
@@ -192,49 +251,79 @@ def measure(plan: Plan, cell: Cell, placement: Placement, directory: Path, logs:
             limit: floor.Limit) -> Row:
     """One cell, from nothing running to nothing running. `logs` is where the logs go, up to their role."""
     with crew() as programs:
-        backend = start_backend(cell, placement, directory, Path(f"{logs}-backend.log"), programs)
+        if DRIVERS[cell.subject].external:
+            evidence, rss_kib = put_load(plan, cell, placement, plan.external, [], programs, directory,
+                                         Path(f"{logs}-client.log"))
+            return measured_row(evidence, judge(evidence), rss_kib, limit)
+        driver = DRIVERS[cell.subject]
+        backend = "" if driver.origin else start_backend(cell, placement, directory, Path(f"{logs}-backend.log"),
+                                                         programs)
         task = Task(cell, placement.subject, certificate(cell.cert_key), backend, 0, directory)
-        address = start_subject(DRIVERS[cell.subject], task, Path(f"{logs}-subject.log"), programs)
-        serving = [programs[0], programs[-1]]
+        address = start_subject(driver, task, Path(f"{logs}-subject.log"), programs)
+        serving = list(programs)
         try:
-            evidence, rss_kib = put_load(plan.scenario, cell, placement, address, serving, programs, directory,
+            evidence, rss_kib = put_load(plan, cell, placement, address, serving, programs, directory,
                                          Path(f"{logs}-client.log"))
         except Failed:
             # A server that died is why whatever came after it failed.
             check_alive(serving)
             raise
-        return measured_row(evidence, judge(evidence), rss_kib, limit)
+        if cell.service_model != "none" and backend:
+            evidence = replace(evidence, service_mean_ms=service_mean_ms(backend))
+        return {**measured_row(evidence, judge(evidence), rss_kib, limit), **article_row(cell, directory)}
 
 
-def put_load(scenario: Scenario, cell: Cell, placement: Placement, address: str, serving: list[Program],
+def article_row(cell: Cell, directory: Path) -> Row:
+    """The row that wrk's script wrote; it goes into a file of its own."""
+    if cell.load_tool != "wrk":
+        return {}
+    try:
+        return {ARTICLE_ROW: wrk.row_file(directory / RESULT).read_text().strip()}
+    except OSError as error:
+        raise Failed(f"wrk's script left no row: {error.strerror}") from error
+
+
+def load_command(plan: Plan, cell: Cell, placement: Placement, address: str, json_file: Path) -> list[str]:
+    scenario, plain = plan.scenario, DRIVERS[cell.subject].plain
+    if cell.load_tool == "wrk":
+        url = f"{'http' if plain else 'https'}://{address}"
+        return wrk.command(cell, placement, url, scenario.duration_s, json_file)
+    return loadgen.command(cell, placement, address, scenario.duration_s, scenario.warmup_s, json_file, plan.owned,
+                           plain)
+
+
+def put_load(plan: Plan, cell: Cell, placement: Placement, address: str, serving: list[Program],
              programs: list[Program], directory: Path, log: Path) -> tuple[Evidence, int]:
-    """Loads what serves at the address; returns what was seen, and the subject's memory in KiB."""
-    subject = serving[1]
-    statistics = printed_address(subject, "stats") if DRIVERS[cell.subject].has_statistics else None
+    """Loads what serves at the address: programs of this run, the subject last, or none of them. Returns what was seen,
+    and the subject's memory in KiB."""
+    scenario = plan.scenario
+    counts = DRIVERS[cell.subject].has_statistics and cell.load_tool == "loadgen"  # wrk has none to compare them with
+    statistics = printed_address(serving[-1], "stats") if counts else None
     before = read_counters(statistics) if statistics else {}
     tcp_before = read_tcp_counters()
-    json_file = directory / "load.json"
+    json_file = directory / RESULT
+    tool = wrk if cell.load_tool == "wrk" else loadgen
     length_s = cell.ramp_s + scenario.warmup_s + scenario.duration_s
-    before_kib = sum(sessions.memory_kib(pid)[1] for pid in sessions.members(subject.session))
-    command = loadgen.command(cell, placement, address, scenario.duration_s, scenario.warmup_s, json_file)
-    load = start("client", command, placement.client, log)
+    before_kib = sum(sessions.memory_kib(pid)[1] for program in serving[-1:]
+                     for pid in sessions.members(program.session))
+    load = start("client", load_command(plan, cell, placement, address, json_file), placement.client, log)
     programs.append(load)
     sampler = Sampler({program.role: program.session for program in (*serving, load)})
     sampler.start()
     try:
-        strayed = watch(load, serving, length_s / 2, length_s + DRAIN_LIMIT_S)
+        strayed = watch(load, serving, 0.05 if cell.bursts else length_s / 2, length_s + DRAIN_LIMIT_S)
     finally:
         sampler.stop()
     tcp = {name: value - tcp_before[name] for name, value in read_tcp_counters().items()}
-    if load.popen.returncode not in loadgen.MEASURED:
+    if load.popen.returncode not in tool.MEASURED:
         raise Failed(f"load generator {describe_end(load)}")
     try:
-        result = loadgen.read(json_file)
+        result = wrk.read(json_file) if tool is wrk else loadgen.read(json_file, DRIVERS[cell.subject].plain)
     except ValueError as error:
         raise Failed(f"{error} ({last_line(load.log)})") from error
     counted = settled_counters(statistics, before, result.totals) if statistics else None
     evidence = gather(cell, placement, scenario, result, sampler, tcp, strayed, counted, before_kib)
-    return evidence, sampler.resident_kib["subject"]
+    return evidence, sampler.resident_kib.get("subject", 0)
 
 
 def measure_floor(work: floor.Work, cpus: tuple[int, ...], json_file: Path, log: Path) -> float | str:
@@ -253,11 +342,11 @@ def measure_floor(work: floor.Work, cpus: tuple[int, ...], json_file: Path, log:
         json_file.unlink(missing_ok=True)
 
 
-def measure_floors(plan: Plan, directory: Path, logs: str) -> dict[floor.Work, float | str]:
-    """The limits that the cells of one round are held against. `logs` is where the logs go, up to their number: each
+def measure_floors(plan: Plan, cells: list[Cell], directory: Path, logs: str) -> dict[floor.Work, float | str]:
+    """The limits that these cells of one round are held against. `logs` is where the logs go, up to their number: each
     work has one of its own, or the last line of one could be another's."""
     return {work: measure_floor(work, plan.cpus, directory / "floor.json", Path(f"{logs}-{number:02d}.log"))
-            for number, work in enumerate(plan.floor_works(), start=1)}
+            for number, work in enumerate(plan.floor_works(cells), start=1)}
 
 
 @contextlib.contextmanager
@@ -273,15 +362,15 @@ def out_of_the_way(plan: Plan) -> Iterator[None]:
 
 
 def run(plan: Plan, logs: Path, finished: Callable[[Row], None], begun: Callable[[int, Cell], None]) -> None:
-    """Every cell of every round. `begun` hears of each before it is measured, `finished` gets each row."""
+    """Every cell of every round that is left. `begun` hears of each before it is measured, `finished` gets each row."""
     version = {cell.subject: DRIVERS[cell.subject].version() for cell in plan.cells}
     with workspace() as temporary, out_of_the_way(plan):
-        for repeat, cells in enumerate(plan.rounds(), start=1):
-            floors = measure_floors(plan, temporary, f"{logs}/floor-{repeat}")
+        for repeat, cells in plan.left():
+            floors = measure_floors(plan, cells, temporary, f"{logs}/floor-{repeat}")
             for number, cell in enumerate(cells, start=1):
                 begun(repeat, cell)
                 row: Row = {
-                    "run_id": plan.run_id, "scenario": plan.scenario.name, "repeat": repeat, "load_tool": "loadgen",
+                    "run_id": plan.run_id, "scenario": plan.scenario.name, "repeat": repeat,
                     "subject_version": version[cell.subject], **asked_row(cell)}
                 name = re.sub(r"[^A-Za-z0-9.-]+", "-", f"{cell.label}-{cell.subject}")
                 directory = temporary / f"{repeat}-{number}"
@@ -292,7 +381,7 @@ def run(plan: Plan, logs: Path, finished: Callable[[Row], None], begun: Callable
                 else:
                     try:
                         row.update(measure(plan, cell, placement, directory, f"{logs}/{repeat}-{number:03d}-{name}",
-                                           floor.limit(cell, floors)))
+                                           floor_limit(cell, floors)))
                     except Failed as error:
                         row.update(status="failed", reason=str(error), placement=str(placement))
                 finished(row)

@@ -3,17 +3,19 @@ import difflib
 import itertools
 import json
 import math
+import os
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 
-from . import claims
+from . import ciphers, claims, layout
 from .cell import DEFAULTS, PARAMETERS, Cell
 from .claims import Claim
+from .layout import Layout
 from .programs import SCENARIOS
 from .refusal import Refused
 from .units import parse_length, parse_time
@@ -49,7 +51,11 @@ class Scenario:
     seed: int | None
     backend_beside: str  # client or subject
     cpus: tuple[int, ...] | None
+    base: dict[str, str] = field(default_factory=dict)  # a value of axes that vary one at a time
+    full: bool = False  # all combinations nevertheless
     claims: tuple[Claim, ...] = ()
+    layouts: tuple[Layout, ...] = ()
+    beside: tuple[str, ...] = ()  # files that it names, beside its own: a run takes them with it
 
 
 def locate(name: str) -> Path:
@@ -168,6 +174,18 @@ def check_parameters(path: Path, axes: tuple[Axis, ...], fixed: dict[str, int | 
             raise Refused(path, f"load.{name}", "is missing: set it in [load] or in an axis")
 
 
+def read_base(path: Path, table: dict[str, Any], axes: tuple[Axis, ...]) -> dict[str, str]:
+    """Axes that are not in it are crossed with all others."""
+    offered = {axis.name: [choice.name for choice in axis.choices] for axis in axes}
+    base = {name: str(value) for name, value in table.items()}
+    for name, value in base.items():
+        if name not in offered:
+            raise Refused(path, f"base.{name}", f"no such axis (axes: {', '.join(offered)})")
+        if value not in offered[name]:
+            raise Refused(path, f"base.{name}", f"no such value (values: {', '.join(offered[name])})")
+    return base
+
+
 def time_of(path: Path, key: str, value: Any, parse: Callable[[Any], float]) -> float:
     try:
         return parse(value)
@@ -183,17 +201,23 @@ def load(path: Path, known_subjects: tuple[str, ...]) -> Scenario:
         if name not in known_subjects:
             raise Refused(path, "subject.names", f"unknown subject '{name}' (known: {', '.join(known_subjects)})")
     axes = parse_axes(path, data.get("axes", {}))
-    settings = data["load"]
+    settings, placement = data["load"], data.get("placement", {})
     fixed = {name: value for name, value in settings.items() if name in PARAMETERS}
+    if fixed.get("cores") == "all-but-one":
+        fixed["cores"] = max(1, len(placement.get("cpus", os.sched_getaffinity(0))) - 1)
     check_parameters(path, axes, fixed)
-    placement = data.get("placement", {})
     loaded = Scenario(
         path=path, name=path.stem, title=data["title"], source=data.get("source", ""), subjects=subjects, axes=axes,
         fixed=fixed, duration_s=time_of(path, "load.duration", settings["duration"], parse_length),
         warmup_s=time_of(path, "load.warmup", settings.get("warmup", "1s"), parse_time),
         repeats=settings.get("repeats", 1), seed=data.get("seed"), backend_beside=placement.get("backend", "client"),
-        cpus=tuple(placement["cpus"]) if "cpus" in placement else None)
-    return replace(loaded, claims=claims.read(path, data.get("claim", []), expand(loaded)))
+        cpus=tuple(placement["cpus"]) if "cpus" in placement else None,
+        base=read_base(path, data.get("base", {}), axes))
+    # What is said of the cells may be said of all that there can be.
+    cells, tables = expand(replace(loaded, full=True)), data.get("table", [])
+    bundled = {axis.name: frozenset(axis.choices[0].sets) for axis in axes if axis.bundled}
+    return replace(loaded, claims=claims.read(path, data.get("claim", []), cells), beside=tuple(layout.files(tables)),
+                   layouts=layout.read(path, tables, cells, bundled))
 
 
 def narrow(scenario: Scenario, restrictions: list[str]) -> Scenario:
@@ -219,13 +243,24 @@ def narrow(scenario: Scenario, restrictions: list[str]) -> Scenario:
     return replace(scenario, axes=axes, subjects=subjects)
 
 
+def cell_name(scenario: Scenario, cell: Cell) -> str:
+    """What tells it from the scenario's other cells, its subject left out: a value of each axis."""
+    names = layout.names_of(cell)
+    return "/".join(names[axis.name] for axis in scenario.axes) or cell.label
+
+
 def expand(scenario: Scenario) -> list[Cell]:
-    """Every cell, in the order of the file: axes outside, subjects inside, as a table reads."""
+    """Every cell, in the order of the file: axes outside, subjects inside, as a table reads. Of axes with a base at
+    most one has another value, unless all combinations are wanted."""
     cells: list[Cell] = []
     for combination in itertools.product(*(axis.choices for axis in scenario.axes)):
+        chosen = {axis.name: choice.name for axis, choice in zip(scenario.axes, combination)}
+        if not scenario.full and sum(chosen[name] != value for name, value in scenario.base.items()) > 1:
+            continue
         values: dict[str, Any] = {**DEFAULTS, **scenario.fixed}
         for choice in combination:
             values.update(choice.sets)
+        values["cipher"] = ciphers.spelled(values["cipher"], values["tls_version"], values["cert_key"])
         case = ";".join(
             f"{axis.name}={choice.name}" for axis, choice in zip(scenario.axes, combination) if axis.bundled)
         cells.extend(Cell(subject=subject, case=case, **values) for subject in scenario.subjects)

@@ -22,6 +22,15 @@ def members(session: int) -> list[int]:
     return found
 
 
+def start_time(pid: int) -> str:
+    """In clock ticks since the machine was started; empty when there is no such process."""
+    try:
+        stat = (PROC / str(pid) / "stat").read_text()
+    except OSError:
+        return ""
+    return stat[stat.rindex(")") + 2:].split()[19]
+
+
 def allowed_cpus(pid: int) -> set[int]:
     """CPUs that any thread of the process may run on; empty when it is gone."""
     cpus: set[int] = set()

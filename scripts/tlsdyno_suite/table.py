@@ -5,7 +5,7 @@ which every figure stands; a cost is the median of the rows in which at least th
 figure, and each that does not is named in a footnote with its reason. """
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from .cell import PARAMETERS
@@ -13,7 +13,7 @@ from .claims import is_peer
 from .statistics import median, spread
 from .units import significant
 
-CsvRow = dict[str, str]
+CsvRow = Mapping[str, str]
 Key = tuple[str, ...]  # of a section: its case, and the value of every parameter that varies
 
 LOOPBACK_NOTE = (
@@ -147,7 +147,14 @@ def parameter_text(name: str, value: str) -> str:
         return f"{value} backend"
     if name == "loop":
         # A closed loop is what all others are.
-        return "held at rest" if value == "hold" else f"{value[5:]} a second" if value.startswith("rate:") else ""
+        words = {"hold": "held at rest", "burst": "all at once", "closed": ""}
+        return words.get(value, f"{value[5:]} a second")
+    if name == "load_tool":
+        return "" if value == "loadgen" else f"loaded by {value}"
+    if name == "maxconn":
+        return "" if value == "0" else f"{value} at once to the backend"
+    if name == "service_model":
+        return "" if value == "none" else f"a backend of {value}"
     return value
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from . import ciphers
 from .cell import Cell
 from .loads.loadgen import Result
 from .placement import Placement, cpu_list
@@ -29,6 +30,10 @@ class Evidence:
     tcp: dict[str, int]                # growth of the machine's counters of lost connections and segments
     unpinned: tuple[str, ...]          # roles seen on CPUs that are not theirs
     counted: dict[str, int] | None     # growth of the subject's own counters, if it has any
+    service_mean_ms: float | None = None  # of a request in the backend, where that has a service model
+    plain: bool = False                # the subject speaks no TLS
+    external: bool = False             # the subject runs elsewhere: cpu_s is of the client only
+    resumes: bool = True               # whether the subject resumes sessions at all
     # Of the subject, without what is a file's: before the first connection, and last read in the window; None when it
     # was not read there.
     memory_kib: tuple[float, float] | None = None
@@ -54,6 +59,9 @@ class Rule:
 SHORT_GAP_S = 0.25  # a gap between readings taken in any window: so long may a busy machine keep the sampler waiting
 NAMES = {"subject": "subject", "client": "load generator", "backend": "backend"}
 SATURATED = 0.95  # share of its cores at which a role counts as the bottleneck
+# The same of a load generator whose subject is elsewhere, where nothing else says who was: a generator that has less
+# than 15 % left is late now and then.
+HEADROOM = 0.85
 
 
 def percent(share: float, digits: int = 0) -> str:
@@ -65,6 +73,8 @@ def ops(cell: Cell, load: Result) -> int:
     connection with its handshake."""
     if cell.holds:
         return load.held or 0
+    if cell.bursts:
+        return load.transactions
     return load.transactions if cell.keeps_alive else load.handshakes
 
 
@@ -113,6 +123,18 @@ def contests(evidence: Evidence) -> list[Contest]:
     return found
 
 
+def bottleneck_beyond(evidence: Evidence) -> tuple[str, str]:
+    """Of a subject that runs elsewhere: it, or what is behind it or before it, unless it was the load generator."""
+    cpus = evidence.placement.client
+    used, busy = role_share(evidence, "client", len(cpus)), average(evidence.busy, cpus)
+    if used >= HEADROOM:
+        return "client", f"load generator was the bottleneck ({percent(used)} of its cores)"
+    if busy >= SATURATED:
+        return "none", f"something else used CPU {cpu_list(cpus)} ({percent(busy - used)} beside load generator " \
+                       f"{percent(used)})"
+    return "none", ""
+
+
 def bottleneck_of(evidence: Evidence) -> tuple[str, str]:
     """Who was the bottleneck, and in words what else kept the subject from being it.
 
@@ -121,6 +143,8 @@ def bottleneck_of(evidence: Evidence) -> tuple[str, str]:
     70 % of a core of which a backend has the rest ran out of CPU, but at what the backend left it, which is nobody's
     capacity; and the backend did not hold it up either. That is `none`, with a reason that names who shared. Nobody
     of this cell is to blame where a CPU was full and its roles did not fill it."""
+    if evidence.external:
+        return bottleneck_beyond(evidence)
     placement = evidence.placement
     own = role_share(evidence, "subject", len(placement.subject))
     if own >= SATURATED:
@@ -176,7 +200,7 @@ def work_done(evidence: Evidence, threshold: float) -> str | None:
 
 def reuse(evidence: Evidence, tolerance: float) -> str | None:
     cell, load = evidence.cell, evidence.load
-    if cell.reuse == "never":
+    if cell.reuse == "never" or not evidence.resumes:
         # Of the whole life: one session that leaked in the warm-up is a leak.
         leaked = load.totals["handshakes_resumed"]
         return f"{leaked} handshakes were resumed and none should be" if leaked else None
@@ -218,7 +242,7 @@ def count_differences(counted: dict[str, int], load_totals: dict[str, Any], thre
 
 
 def own_counters(evidence: Evidence, threshold: float) -> str | None:
-    if evidence.counted is None:
+    if evidence.counted is None or not evidence.load.tells:
         return None
     differences = count_differences(evidence.counted, evidence.load.totals, threshold)
     return "the subject counted otherwise than the client: " + ", ".join(differences) if differences else None
@@ -226,11 +250,13 @@ def own_counters(evidence: Evidence, threshold: float) -> str | None:
 
 def negotiated(evidence: Evidence, _threshold: float) -> str | None:
     cell, load = evidence.cell, evidence.load
+    if evidence.plain or not load.tells:
+        return None
     if not load.negotiated:
         return "the load generator does not say what was negotiated"
     wanted = {"tls_version": cell.tls_version, "cipher": cell.cipher, "group": cell.group}
     # Before TLS 1.3 a session that is resumed has no key exchange, so no group.
-    without_exchange = cell.tls_version != "TLSv1.3" and cell.reuse != "never"
+    without_exchange = cell.tls_version != "TLSv1.3" and cell.reuse != "never" or not ciphers.has_group(cell.cipher)
     for agreed in load.negotiated:
         for name, value in wanted.items():
             got = agreed.get(name)
@@ -244,6 +270,8 @@ def negotiated(evidence: Evidence, _threshold: float) -> str | None:
 def certificate(evidence: Evidence, _threshold: float) -> str | None:
     """Of every full handshake of the whole life; one that resumes a session has no certificate."""
     wanted, load = evidence.cell.cert_key, evidence.load
+    if evidence.plain or not load.tells:
+        return None
     for seen in load.certificates:
         if seen.get("key") and seen["key"] != wanted:
             return f"the certificate's key was {seen['key']}, not {wanted}"
@@ -255,7 +283,7 @@ def certificate(evidence: Evidence, _threshold: float) -> str | None:
 
 def length(evidence: Evidence, _threshold: float) -> str | None:
     cell, load = evidence.cell, evidence.load
-    if not load.transactions:
+    if not load.transactions or not load.tells:
         return None
     wanted = cell.request_bytes or cell.response_bytes  # what is posted comes back
     if load.body_bytes != (wanted, wanted):
@@ -282,6 +310,13 @@ def held(evidence: Evidence, _threshold: float) -> str | None:
     return f"{evidence.load.held} of {evidence.cell.connections} connections were open at the end"
 
 
+def burst(evidence: Evidence, _threshold: float) -> str | None:
+    cell, load = evidence.cell, evidence.load
+    if not cell.bursts or load.transactions == cell.connections:
+        return None
+    return f"{load.transactions} of {cell.connections} requests were answered"
+
+
 def memory(evidence: Evidence, _threshold: float) -> str | None:
     if evidence.cell.holds and evidence.memory_kib is None:
         return "the subject's memory was not read in the window"
@@ -290,6 +325,8 @@ def memory(evidence: Evidence, _threshold: float) -> str | None:
 
 def window(evidence: Evidence, threshold: float) -> str | None:
     measured = evidence.load.duration_s
+    if evidence.cell.bursts:
+        return None  # it lasts as long as it takes
     if measured < evidence.asked_s * threshold:
         return f"the window was {measured:.2f} s, not {evidence.asked_s:g} s"
     return None
@@ -297,6 +334,8 @@ def window(evidence: Evidence, threshold: float) -> str | None:
 
 def sampling(evidence: Evidence, threshold: float) -> str | None:
     gap = evidence.sample_gap_s
+    if evidence.cell.bursts:
+        return None  # no CPU time is reported of it
     if gap > max(threshold * evidence.load.duration_s, SHORT_GAP_S):
         return "the CPU clocks were not read around the window" if gap == float("inf") else \
             f"the CPU clocks were not read for {1000 * gap:.0f} ms at an end of the window"
@@ -308,6 +347,8 @@ def pinning(evidence: Evidence, _threshold: float) -> str | None:
 
 
 def steady(evidence: Evidence, threshold: float) -> str | None:
+    if not evidence.load.tells:
+        return None
     if evidence.load.half_rates is None:
         return "the load generator does not give the rates of the halves of the window"
     first, second = evidence.load.half_rates
@@ -334,6 +375,8 @@ def listen_queue(evidence: Evidence, threshold: float) -> str | None:
 def retransmits(evidence: Evidence, threshold: float) -> str | None:
     # A tail loss probe is counted as a retransmission, but it says only that the peer took its time, as one does that
     # computes a signature with 50 connections waiting; the probe's copy is thrown away on arrival.
+    if evidence.external:
+        return None  # a network may lose some
     segments = evidence.tcp["RetransSegs"] - evidence.tcp["TCPLossProbes"]
     done = max(ops(evidence.cell, evidence.load), 1)
     return f"{segments} segments were lost and sent again{EVERYBODYS}" if segments > threshold * done else None
@@ -354,6 +397,7 @@ RULES = (
          "what is due and does not happen is missing from every figure; what is under way at the end is a moment's "
          "worth unless the target falls behind (proposal)", arrivals),
     Rule("held", ALL, 0, "memory is divided by the connections that there should be", held),
+    Rule("burst", ALL, 0, "a mean and a longest time are of all requests that there should be", burst),
     Rule("memory", ALL, 0, "a figure needs a reading", memory),
     Rule("window", ALL, 0.98, "the load ended before its time; 2 % for timers", window),
     Rule("sampling", ALL, 0.05,
@@ -377,8 +421,9 @@ RULES = (
 
 
 def judge(evidence: Evidence) -> Verdict:
-    # Connections that rest have no rate to spoil.
-    rules = [rule for rule in RULES if rule.spoils == ALL or not evidence.cell.holds]
+    # Connections that rest have no rate to spoil, and a burst has none.
+    at_work = not evidence.cell.holds and not evidence.cell.bursts
+    rules = [rule for rule in RULES if rule.spoils == ALL or at_work]
     broken = [(rule, reason) for rule in rules if (reason := rule.broken(evidence, rule.threshold))]
     reason = "; ".join(text for _, text in broken)
     if not broken:

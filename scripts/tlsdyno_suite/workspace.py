@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from . import strays
+
 PREFIX = "tlsdyno-"
 OWNER = "pid"  # the file that says whose it is
 
@@ -42,10 +44,11 @@ def is_stale(directory: Path) -> bool:
 
 
 def sweep() -> None:
-    """Removes what runs of this user that were killed left behind."""
+    """Ends and removes what runs of this user that were killed left behind."""
     for directory in Path(tempfile.gettempdir()).glob(PREFIX + "*"):
         with contextlib.suppress(OSError):
             if is_stale(directory):
+                strays.end(directory)
                 shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -54,7 +57,9 @@ def workspace() -> Iterator[Path]:
     sweep()
     with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name:
         descriptor = claim(Path(name))
+        strays.open_register(Path(name))
         try:
             yield Path(name)
         finally:
+            strays.open_register(None)
             os.close(descriptor)

@@ -14,6 +14,7 @@ ERROR_CLASSES = (
     "connect_refused", "connect_timeout", "address_unavailable", "fd_unavailable", "tls_alert", "tls_protocol",
     "tls_timeout", "reset", "unexpected_eof", "io_timeout", "http_status", "payload_mismatch",
 )
+HANDSHAKES = ("handshakes_full", "handshakes_resumed", "resume_offered", "resume_refused")
 ARRIVALS = ("due", "never_begun", "unfinished_at_end")
 MEASURED = (0, 1)  # exit statuses with a result: without and with errors
 
@@ -41,6 +42,7 @@ class Result:
     half_rates: tuple[float, float] | None  # ops a second in each half of the window
     body_bytes: tuple[int, int] | None      # the shortest and the longest body of a response
     open_loop: dict[str, int] | None = None  # what became of the arrivals; None in a closed loop
+    tells: bool = True  # of handshakes, parameters, lengths and halves of the window
     held: int | None = None                  # connections that were open at the end of the window; None unless held
 
     @property
@@ -53,27 +55,38 @@ class Result:
 
 
 def command(cell: Cell, placement: Placement, address: str, duration_s: float, warmup_s: float,
-            json_file: Path) -> list[str]:
+            json_file: Path, owned: bool = False, plain: bool = False) -> list[str]:
+    """`owned`: the target need not be this machine. `plain`: it speaks no TLS."""
     body = ["--method", "POST", "--body-size", str(cell.request_bytes)] if cell.request_bytes else []
     path = "/" if cell.request_bytes else f"/?s={cell.response_bytes}"
     resuming = ["--resume-with", cell.resume_with] if cell.reuse != "never" else []
+    # What every kind of load has.
+    common = [*body, "--cpus", cpu_list(placement.client), "--json", str(json_file),
+              *(["--i-own-the-target"] if owned else [])]
+    if not plain:
+        common += ["--tls-version", cell.tls_version, "--cipher", cell.cipher, "--group", group_list(cell)]
+    url = f"{'http' if plain else 'https'}://{address}{path}"
+    if cell.bursts:
+        return [str(built("loadgen")), "--burst", str(cell.connections), "-w", "1", *common, url]
     loop = ["--hold"] if cell.holds else ["--requests-per-connection", str(cell.requests_per_connection)]
     loop += ["--rate", str(cell.rate_per_s)] if cell.rate_per_s else []
     ramp = ["--ramp", format_time(cell.ramp_s)] if cell.ramp_s else []
+    sessions = [] if plain else ["--reuse", cell.reuse, *resuming]
     return [
         str(built("loadgen")), "-c", str(cell.connections), "-w", str(min(len(placement.client), cell.connections)),
-        "--cpus", cpu_list(placement.client), "-d", format_time(duration_s), "--warmup", format_time(warmup_s),
-        *ramp, "--reuse", cell.reuse, *resuming, *body, *loop, "--tls-version", cell.tls_version,
-        "--cipher", cell.cipher, "--group", group_list(cell), "--json", str(json_file),
-        f"https://{address}{path}",
+        "-d", format_time(duration_s), "--warmup", format_time(warmup_s), *ramp, *sessions, *loop, *common, url,
     ]
 
 
-def read(path: Path) -> Result:
+def read(path: Path, plain: bool = False) -> Result:
     """ValueError with a reason when the file is not what the contract promises; Failed when it tells of a failure of
-    the load generator itself, and may lack whatever it had no time for."""
+    the load generator itself, and may lack whatever it had no time for. `plain`: no TLS was spoken, so nothing is said
+    of it."""
     try:
         data = json.loads(path.read_text())
+        if plain:
+            nothing = dict.fromkeys(HANDSHAKES, 0)
+            data = {**nothing, **data, "totals": {**nothing, **data["totals"]}}
         if data.get("error"):
             raise Failed(f"load generator: {data['error']}")
         halves, bodies = data.get("half_rates"), data.get("response_body_bytes")

@@ -56,6 +56,11 @@ class Driver:
     command: Callable[[Task], list[str]]        # writes the configuration, returns the command line
     reports_address: bool = False               # prints `listening on ADDR`, and takes port 0
     has_statistics: bool = False                # prints `stats on ADDR`, counters at /stats.json
+    origin: bool = False                        # answers itself: it has no backend
+    plain: bool = False                         # speaks no TLS, whatever the cell asks for
+    variant: bool = False                       # of a product that has another driver
+    external: bool = False                      # already running somewhere: nothing is started, no CPU time is seen
+    resumes: bool = True                        # False: each of its handshakes is full, whatever a client offers
 
 
 # Beyond what quotes protect: they end hitch's strings, or name a variable in nginx or an address of haproxy, or end a
@@ -74,6 +79,10 @@ def check_paths(*directories: Path) -> None:
 def quoted(path: object) -> str:
     """For nginx and hitch. A path that check_paths let pass needs no more than quotes."""
     return f'"{path}"'
+
+
+def no_queue(product: str, cell: Cell) -> str | None:
+    return f"{product} has no queue for connections that the backend is not to have yet" if cell.maxconn else None
 
 
 def can_all(_cell: Cell) -> str | None:
@@ -106,9 +115,12 @@ def is_modern(cell: Cell) -> bool:
     return cell.tls_version == "TLSv1.3"
 
 
+def is_weak(cell: Cell) -> bool:
+    """Whether the library's default security level forbids what the cell asks for: an old version, a short key."""
+    return cell.tls_version in ("TLSv1", "TLSv1.1") or cell.cert_key == "rsa:1024"
+
+
 def cipher_list(cell: Cell) -> str:
-    """For TLS 1.2 and before. What the library's default security level forbids (old versions, short keys) is asked
-    for openly."""
-    weak = cell.tls_version in ("TLSv1", "TLSv1.1") or cell.cert_key == "rsa:1024"
+    """For TLS 1.2 and before. What is weak is asked for openly."""
     cipher = "ECDHE-ECDSA-AES128-GCM-SHA256" if is_modern(cell) else cell.cipher
-    return cipher + (":@SECLEVEL=0" if weak else "")
+    return cipher + (":@SECLEVEL=0" if is_weak(cell) else "")

@@ -3,7 +3,8 @@ import shlex
 
 from ..cell import group_list
 from .base import (
-    BACKLOG, SESSIONS, Driver, Task, can_all, cipher_list, is_modern, offers_tickets, path_of, printed_version)
+    BACKLOG, SESSIONS, Driver, Task, can_all, cipher_list, is_modern, is_weak, offers_tickets, path_of,
+    printed_version)
 
 
 def version() -> str | None:
@@ -41,9 +42,26 @@ frontend tls
     default_backend origin
 
 backend origin
-    server origin {server}
+    server origin {server}{f" maxconn {cell.maxconn}" if cell.maxconn else ""}
 """)
-    return [path_of("haproxy"), "-db", "-f", str(configuration)]
+    return [*environment(task), path_of("haproxy"), "-db", "-f", str(configuration)]
+
+
+def environment(task: Task) -> list[str]:
+    """It loads a certificate before it hears of the ciphers, and with them of the security level: for a weak key the
+    level has to be the library's default."""
+    if not is_weak(task.cell):
+        return []
+    settings = task.directory / "openssl.cnf"
+    settings.write_text("""openssl_conf = all
+[all]
+ssl_conf = ssl
+[ssl]
+system_default = default
+[default]
+CipherString = ALL:@SECLEVEL=0
+""")
+    return ["env", f"OPENSSL_CONF={settings}"]
 
 
 def protocol(tls_version: str) -> str:

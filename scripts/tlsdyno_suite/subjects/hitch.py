@@ -2,7 +2,7 @@
 import os
 
 from ..cell import Cell, group_list
-from .base import BACKLOG, Driver, Task, cipher_list, is_modern, path_of, printed_version, quoted
+from .base import BACKLOG, Driver, Task, cipher_list, is_modern, no_queue, path_of, printed_version, quoted
 
 # hitch spells the first version with its minor number, and TLS 1.3 has its own list of ciphers.
 PROTOCOLS = {"TLSv1": "TLSv1.0"}
@@ -15,7 +15,7 @@ def version() -> str | None:
 def cannot(cell: Cell) -> str | None:
     if cell.resume_with == "id" and cell.reuse != "never" and cell.cores > 1:
         return "hitch has a session cache in each worker, so a session ID is known to one worker only"
-    return None
+    return no_queue("hitch", cell)
 
 
 def command(task: Task) -> list[str]:

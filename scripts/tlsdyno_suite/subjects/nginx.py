@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..cell import Cell, group_list
 from ..programs import installed
-from .base import BACKLOG, Driver, Task, cipher_list, is_modern, offers_tickets, path_of, printed_version, quoted
+from .base import (
+    BACKLOG, Driver, Task, cipher_list, is_modern, no_queue, offers_tickets, path_of, printed_version, quoted)
 
 SESSION_CACHE = "10m"  # some 4,000 sessions a megabyte
 
@@ -30,22 +31,20 @@ def stream_module() -> str | None:
     return f"load_module {quoted(module)};" if module.exists() else None
 
 
-def cannot(_cell: Cell) -> str | None:
+def cannot(cell: Cell) -> str | None:
     if stream_module() is None:
         return "nginx is installed without its stream module (Debian package libnginx-mod-stream)"
-    return None
+    return no_queue("nginx", cell)
 
 
-def command(task: Task) -> list[str]:
+def configuration(task: Task, modules: str, block: str) -> str:
+    """Everything around what it serves."""
     cell = task.cell
-    backend = quoted(f"unix:{task.backend}") if task.backend_is_unix else task.backend
-    suites = f"ssl_conf_command Ciphersuites {cell.cipher};" if is_modern(cell) else ""
     # As root its workers would become another user; the other subjects stay what they are.
     user = "user root;" if os.geteuid() == 0 else ""
     # Two a client, and as many again are being closed where connections come and go.
     connections = (2 if cell.keeps_alive else 4) * cell.connections + 100
-    configuration = task.directory / "nginx.conf"
-    configuration.write_text(f"""{stream_module()}
+    return f"""{modules}
 {user}
 daemon off;
 pid {quoted(task.directory / "nginx.pid")};
@@ -58,7 +57,21 @@ events {{
     multi_accept on;
 }}
 
-stream {{
+{block}
+"""
+
+
+def start_command(task: Task, text: str) -> list[str]:
+    path = task.directory / "nginx.conf"
+    path.write_text(text)
+    return [path_of("nginx"), "-c", str(path), "-p", str(task.directory), "-e", "stderr"]
+
+
+def command(task: Task) -> list[str]:
+    cell = task.cell
+    backend = quoted(f"unix:{task.backend}") if task.backend_is_unix else task.backend
+    suites = f"ssl_conf_command Ciphersuites {cell.cipher};" if is_modern(cell) else ""
+    return start_command(task, configuration(task, stream_module() or "", f"""stream {{
     server {{
         listen 127.0.0.1:{task.port} ssl backlog={BACKLOG};
         ssl_certificate {quoted(task.certificate)};
@@ -73,9 +86,7 @@ stream {{
         tcp_nodelay on;
         proxy_pass {backend};
     }}
-}}
-""")
-    return [path_of("nginx"), "-c", str(configuration), "-p", str(task.directory), "-e", "stderr"]
+}}"""))
 
 
 NGINX = Driver("nginx", version, cannot, command)

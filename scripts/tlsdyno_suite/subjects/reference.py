@@ -28,6 +28,7 @@ def base_command(task: Task, sessions: int, tickets: bool) -> list[str]:
         "--backlog", str(BACKLOG),
         "--cpus", ",".join(map(str, task.cpus)), "-C", str(sessions), "--tickets", "on" if tickets else "off",
         "--tls-min", cell.tls_version, "--tls-max", cell.tls_version, *ciphers, "--groups", group_list(cell),
+        *(["--maxconn", str(cell.maxconn)] if cell.maxconn else []),
         "--num-tickets", str(TICKETS), "--stats", "127.0.0.1:0", str(task.certificate),
     ]
 
@@ -44,4 +45,5 @@ def command_no_resume(task: Task) -> list[str]:
 
 REFERENCE = Driver("reference", version, can_all, command, reports_address=True, has_statistics=True)
 REFERENCE_NO_RESUME = Driver(
-    "reference-no-resume", version, can_all, command_no_resume, reports_address=True, has_statistics=True)
+    "reference-no-resume", version, can_all, command_no_resume, reports_address=True, has_statistics=True,
+    resumes=False)

@@ -1,21 +1,39 @@
-"""stunnel. One process, one thread a connection; the threads share the process's session cache."""
+"""stunnel. One process, one thread a connection; the threads share the process's session cache. That is how Debian
+builds it: a build has one threading model, and the two others are subjects that only such a build can be."""
+from collections.abc import Callable
+
 from ..cell import Cell, group_list
 from .base import (
-    SESSIONS, Driver, Task, cipher_list, is_modern, offers_tickets, path_of, printed_version)
+    SESSIONS, Driver, Task, cipher_list, is_modern, no_queue, offers_tickets, path_of, printed_version)
 
 
 def version() -> str | None:
     return printed_version("stunnel", "-version", r"stunnel (\S+)")
 
 
+def threading() -> str | None:
+    """PTHREAD, FORK or UCONTEXT, as the build says."""
+    return printed_version("stunnel", "-version", r"Threading:(\w+)")
+
+
 # Of a core, transactions a second: at low load, where it wakes a thread for each, it takes some 100 us for one.
 FOLLOWED_PER_S = 5000
+
+
+def cannot_as(model: str) -> Callable[[Cell], str | None]:
+    def cannot_or_other_build(cell: Cell) -> str | None:
+        built = threading()
+        if built != model:
+            return f"stunnel is built with {built}, not with {model} (stunnel -version)"
+        return cannot(cell)
+
+    return cannot_or_other_build
 
 
 def cannot(cell: Cell) -> str | None:
     if cell.rate_per_s and cell.rate_per_s > FOLLOWED_PER_S * cell.cores:
         return f"stunnel wakes a thread for each transaction: it does not follow {cell.rate_per_s} a second"
-    return None
+    return no_queue("stunnel", cell)
 
 
 def command(task: Task) -> list[str]:
@@ -47,4 +65,6 @@ def command(task: Task) -> list[str]:
     return [path_of("stunnel"), str(configuration)]
 
 
-STUNNEL = Driver("stunnel", version, cannot, command)
+STUNNEL = Driver("stunnel", version, cannot_as("PTHREAD"), command)
+STUNNEL_FORK = Driver("stunnel-fork", version, cannot_as("FORK"), command, variant=True)
+STUNNEL_UCONTEXT = Driver("stunnel-ucontext", version, cannot_as("UCONTEXT"), command, variant=True)
