@@ -49,7 +49,8 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> Parser:
     whole = Parser(prog="tlsdyno", description="Measure TLS terminators, with proof.",
-                   epilog="Exit status: 0 measured; 2 bad usage or data; 4 a row failed or has no figure that stands.")
+                   epilog="Exit status: 0 measured, or no regression (ab, compare, history); 1 regression; 2 bad usage "
+                   "or data; 3 inconclusive; 4 a row failed or has no figure that stands, or the measurement is invalid.")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     runs = commands.add_parser("run", help="measure a scenario")
     runs.add_argument("scenario", metavar="SCENARIO", help="a name from `tlsdyno list`, or the path of a file")
@@ -63,8 +64,27 @@ def parser() -> Parser:
     tables = commands.add_parser("table", help="print the table of a run")
     tables.add_argument("run", metavar="RUN", type=Path, help="directory of a run, or its results.csv")
     tables.add_argument("--format", choices=tuple(table.FORMATS), default="text")
+    gates = commands.add_parser("ab", help="two builds of the proxy, interleaved in one run: has the new one got slower?")
+    gates.add_argument("scenario", metavar="SCENARIO", nargs="?", default="regression",
+                       help="as for run (default: regression); its closed-loop cells of the reference are gated")
+    gates.add_argument("--base", metavar="PATH", type=Path, required=True,
+                       help="a build directory or a proxy; or a configuration file of the proxy, or the prefix of an "
+                       "OpenSSL, for the proxy that is built here")
+    gates.add_argument("--new", metavar="PATH", type=Path, required=True, help="the same, of what is to be judged")
+    gates.add_argument("--only", metavar="AXIS=VALUE[,VALUE]", action="append", default=[], help="as for run")
+    gates.add_argument("--time", metavar="T", type=time_option, default=300.0,
+                       help="begin no block that would not end within this time (5m)")
+    gates.add_argument("--seed", metavar="N", type=count_option, help="of the order of blocks (default: a new one)")
+    gates.add_argument("--out", metavar="DIR", type=Path, help="as for run")
+    judgement_options(gates)
     commands.add_parser("doctor", help="what on this machine would spoil a measurement, and how to mend it")
     return whole
+
+
+def judgement_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--threshold", metavar="PERCENT", help="a smaller rise is let pass (3)", default="3")
+    command.add_argument("--inconclusive", choices=("pass", "fail"),
+                         help="exit with 0 (pass) or 1 (fail) instead of 3 where nothing is proven")
 
 
 def make_plan(loaded: scenario.Scenario, run_id: str) -> Plan:
@@ -191,6 +211,16 @@ def exit_status(rows: list[record.Row]) -> int:
     return MEASURED if measured and all(row.get("stands") for row in measured) else INVALID
 
 
+def ab_command(arguments: argparse.Namespace) -> int:
+    from . import ab  # with its statistics, which take a second to load
+
+    loaded = scenario.narrow(scenario.load(scenario.locate(arguments.scenario), tuple(DRIVERS)), arguments.only)
+    if arguments.seed:
+        loaded = replace(loaded, seed=arguments.seed)
+    plan = make_plan(loaded, f"{time.strftime('%Y%m%d-%H%M%S')}-ab-{loaded.name}")
+    return ab.command(arguments, plan, make_run_directory)
+
+
 def list_command(_arguments: argparse.Namespace) -> int:
     status = MEASURED
     for path in sorted(SCENARIOS.glob("*.toml")):
@@ -226,7 +256,7 @@ def doctor_command(_arguments: argparse.Namespace) -> int:
     return INVALID if any(finding.level == "spoils" for finding in findings) else MEASURED
 
 
-COMMANDS = {"run": run_command, "list": list_command, "table": table_command, "doctor": doctor_command}
+COMMANDS = {"run": run_command, "ab": ab_command, "list": list_command, "table": table_command, "doctor": doctor_command}
 
 
 def main(argv: list[str]) -> int:

@@ -132,8 +132,8 @@ def test_holm_rejects_what_is_there_beside_what_is_not():
 def test_the_smallest_detectable_change_is_found_as_often_as_it_says():
     dice, runs, n, alpha, threshold = numpy.random.default_rng(7), 600, 12, 0.05 / 3, 0.03
     for deviation in (0.01, 0.06):
-        typical = numpy.median([inference.detectable(inference.one_sample(dice.normal(0, deviation, n), alpha), threshold)
-                                for _ in range(200)])
+        quiet = (dice.normal(0, deviation, n) for _ in range(200))
+        typical = numpy.median([inference.detectable(inference.one_sample(each, alpha), threshold) for each in quiet])
         estimates = [inference.one_sample(dice.normal(typical, deviation, n), alpha) for _ in range(runs)]
         found = sum(each.p <= alpha and each.shift >= threshold for each in estimates) / runs
         assert 0.7 < found < 0.9

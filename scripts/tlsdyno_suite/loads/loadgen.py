@@ -42,6 +42,7 @@ class Result:
     body_bytes: tuple[int, int] | None      # the shortest and the longest body of a response
     open_loop: dict[str, int] | None = None  # what became of the arrivals; None in a closed loop
     held: int | None = None                  # connections that were open at the end of the window; None unless held
+    cpu_s: float = 0.0                       # of the load generator itself, in the window
 
     @property
     def handshakes(self) -> int:
@@ -89,7 +90,8 @@ def read(path: Path) -> Result:
             half_rates=(float(halves["first"]), float(halves["second"])) if halves else None,
             body_bytes=(int(bodies["min"]), int(bodies["max"])) if bodies else None,
             open_loop={name: int(arrivals[name]) for name in ARRIVALS} if arrivals else None,
-            held=int(hold["open_at_end"]) if hold else None)
+            held=int(hold["open_at_end"]) if hold else None,
+            cpu_s=float(data["cpu"]["user_s"]) + float(data["cpu"]["system_s"]) if "cpu" in data else 0.0)
     except OSError as error:
         raise ValueError(f"the load generator left no result: {error.strerror}") from error
     except KeyError as error:
