@@ -14,7 +14,7 @@
 PYTHON ?= /usr/bin/python3
 # V=1 shows the whole commands.
 Q := $(if $(V),,@)
-BUILD := build$(if $(SAN),/san)
+BUILD := build$(if $(SAN),/san)$(if $(PROXY_SLOWDOWN),/slow-$(PROXY_SLOWDOWN))
 
 COMMON_FLAGS := -std=gnu11 -O2 -g -fno-omit-frame-pointer -pthread -MMD -MP
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla \
@@ -25,6 +25,10 @@ ifdef SAN
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 HARDENING := -fPIE
 endif
+# For tests of the regression gate: a proxy that is N % slower with every handshake, in build/slow-N/.
+ifdef PROXY_SLOWDOWN
+SLOWDOWN := -DPROXY_SLOWDOWN=$(PROXY_SLOWDOWN)
+endif
 ifdef OPENSSL_PREFIX
 OPENSSL_CFLAGS := -I$(OPENSSL_PREFIX)/include
 OPENSSL_LIBDIR := $(firstword $(wildcard $(OPENSSL_PREFIX)/lib64 $(OPENSSL_PREFIX)/lib))
@@ -33,7 +37,7 @@ endif
 
 CFLAGS ?=
 LDFLAGS ?=
-ALL_CFLAGS = $(COMMON_FLAGS) $(WARNINGS) $(HARDENING) $(SANITIZE) -Icommon $(OPENSSL_CFLAGS) $(CFLAGS)
+ALL_CFLAGS = $(COMMON_FLAGS) $(WARNINGS) $(HARDENING) $(SANITIZE) $(SLOWDOWN) -Icommon $(OPENSSL_CFLAGS) $(CFLAGS)
 ALL_LDFLAGS = $(HARDENING_LINK) $(SANITIZE) $(OPENSSL_LINK) $(LDFLAGS)
 LIBS := -lssl -lcrypto -lev -lhttp_parser -ljansson -lm
 
@@ -181,7 +185,7 @@ format:
 	clang-format -i $(C_FILES)
 
 clean:
-	rm -rf build/obj build/fuzz/obj build/fuzz/*.a build/san build/unit build/*.a $(PROGRAMS)
+	rm -rf build/obj build/fuzz/obj build/fuzz/*.a build/san build/slow-* build/unit build/*.a $(PROGRAMS)
 
 distclean:
 	rm -rf build

@@ -132,7 +132,7 @@ def measurable(plan: Plan) -> tuple[list[Cell], list[str]]:
     cells, left_out = [], []
     for cell in plan.cells:
         if cell.loop != "closed":
-            raise Refused(plan.scenario.path, f"loop = {cell.loop}", "ab asks as fast as it is answered (loop = closed)")
+            raise Refused(plan.scenario.path, f"loop = {cell.loop}", "ab needs loop = closed")
         reason = plan.obstacle(cell)
         if reason:
             left_out.append(f"{cell.label} skipped: {reason}")
@@ -144,7 +144,7 @@ def measurable(plan: Plan) -> tuple[list[Cell], list[str]]:
 def reference_of(plan: Plan) -> str:
     names = plan.scenario.subjects
     if len(names) != 1 or not DRIVERS[names[0]].has_statistics:
-        raise Refused(plan.scenario.path, "subject.names", f"ab compares builds of the proxy: one subject, reference or "
+        raise Refused(plan.scenario.path, "subject.names", "ab compares builds of the proxy: one subject, reference or "
                       f"reference-no-resume (--only subject=reference), not {', '.join(names)}")
     return names[0]
 
@@ -185,7 +185,8 @@ def command(arguments: argparse.Namespace, plan: Plan, make_directory: Callable[
     about_run = {"run_id": plan.run_id, "kind": "ab", "scenario": plan.scenario.name, "seed": plan.seed,
                  "base": found["base"].described, "new": found["new"].described}
     (directory / "machine.json").write_text(json.dumps({**about_run, **machine.fingerprint()}, indent=2) + "\n")
-    output.mention(f"{plan.scenario.title}\n{len(cells)} cells, at most {about(arguments.time)}; results in {directory}")
+    length = f"{len(cells)} cells, at most {about(arguments.time)}"
+    output.mention(f"{plan.scenario.title}\n{length}; results in {directory}")
     planned_s = time.process_time() - begin_s
 
     recorder = trials.Recorder(directory / "trials.csv")
@@ -228,5 +229,5 @@ def conditions(comparison: Comparison) -> list[str]:
         lines.append(f"the subject's CPU: {foreign:.1f} % used by others, {steal:.1f} % stolen")
     rejected = [f"{state.cell.label}: {reason}" for state in comparison.states for reason in state.rejected]
     if rejected:
-        lines.append(f"{len(rejected)} blocks were measured again; the last one: {rejected[-1]}")
+        lines.append(f"{len(rejected)} blocks do not count; the last one: {rejected[-1]}")
     return lines

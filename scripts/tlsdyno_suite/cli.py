@@ -50,7 +50,8 @@ class Parser(argparse.ArgumentParser):
 def parser() -> Parser:
     whole = Parser(prog="tlsdyno", description="Measure TLS terminators, with proof.",
                    epilog="Exit status: 0 measured, or no regression (ab, compare, history); 1 regression; 2 bad usage "
-                   "or data; 3 inconclusive; 4 a row failed or has no figure that stands, or the measurement is invalid.")
+                   "or data; 3 inconclusive; 4 a row failed or has no figure that stands, or the measurement is "
+                   "invalid.")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     runs = commands.add_parser("run", help="measure a scenario")
     runs.add_argument("scenario", metavar="SCENARIO", help="a name from `tlsdyno list`, or the path of a file")
@@ -64,7 +65,7 @@ def parser() -> Parser:
     tables = commands.add_parser("table", help="print the table of a run")
     tables.add_argument("run", metavar="RUN", type=Path, help="directory of a run, or its results.csv")
     tables.add_argument("--format", choices=tuple(table.FORMATS), default="text")
-    gates = commands.add_parser("ab", help="two builds of the proxy, interleaved in one run: has the new one got slower?")
+    gates = commands.add_parser("ab", help="two builds of the proxy in one run: has the new one got slower?")
     gates.add_argument("scenario", metavar="SCENARIO", nargs="?", default="regression",
                        help="as for run (default: regression); its closed-loop cells of the reference are gated")
     gates.add_argument("--base", metavar="PATH", type=Path, required=True,
@@ -256,7 +257,8 @@ def doctor_command(_arguments: argparse.Namespace) -> int:
     return INVALID if any(finding.level == "spoils" for finding in findings) else MEASURED
 
 
-COMMANDS = {"run": run_command, "ab": ab_command, "list": list_command, "table": table_command, "doctor": doctor_command}
+COMMANDS = {"run": run_command, "ab": ab_command,
+            "list": list_command, "table": table_command, "doctor": doctor_command}
 
 
 def main(argv: list[str]) -> int:

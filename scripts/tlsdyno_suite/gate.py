@@ -19,9 +19,10 @@ WORST_FIRST = ("regression", "invalid", "inconclusive", "pass", "faster")
 
 ALPHA = 0.05           # of all cells and looks together: how often a run of one build against itself may see a rise
 MARGIN = 0.03          # a rise below this is let pass
-CHECK_ALPHA = 0.01     # of the check of the base against itself, two-sided
-# The two bases have to differ by this part of the margin to make a run invalid: what is less cannot turn a verdict.
-CHECK_SHARE = 1 / 3
+CHECK_ALPHA = 0.01     # of the check of a cell's base against itself, two-sided
+# Beyond that, the two bases have to differ by this part of the margin to make a cell invalid: a machine that is quiet
+# enough to show the tenths of a per cent between two copies of a file is not punished for it.
+CHECK_SHARE = 1 / 2
 
 
 @dataclass(frozen=True)
@@ -87,21 +88,20 @@ def estimate_of(sample: Sample, alpha: float) -> Estimate | None:
     return one_sample(sample.paired, alpha) if len(sample.paired) else None
 
 
-def twin_differs(sample: Sample, margin: float, cells: int) -> str | None:
-    """Why the base against itself spoils the run, or None. At CHECK_ALPHA over all cells together."""
-    check = one_sample(sample.twin, CHECK_ALPHA / 2 / cells)
+def twin_differs(sample: Sample, margin: float) -> str | None:
+    """Why the base against itself spoils the cell, or None."""
+    check = one_sample(sample.twin, CHECK_ALPHA / 2)
     if (check.low > 0 or check.high < 0) and abs(check.shift) >= CHECK_SHARE * margin:
         return (f"A/A check: the base differs from itself by {100 * share(check.shift):+.1f} % "
                 f"({100 * share(check.low):+.1f} to {100 * share(check.high):+.1f} %)")
     return None
 
 
-def judge_cell(sample: Sample, estimate: Estimate | None, p: float, alpha: float, margin: float,
-               cells: int) -> CellVerdict:
+def judge_cell(sample: Sample, estimate: Estimate | None, p: float, alpha: float, margin: float) -> CellVerdict:
     margin = sample.margin if sample.margin is not None else margin
     floor = one_sample(sample.twin, alpha).half_width if len(sample.twin) else None
     threshold = max(margin, floor or 0.0)
-    spoilt = sample.invalid or (twin_differs(sample, margin, cells) if len(sample.twin) else None)
+    spoilt = sample.invalid or (twin_differs(sample, margin) if len(sample.twin) else None)
     if spoilt or estimate is None:
         return CellVerdict(sample, estimate, p, margin, threshold, floor, None, "invalid", spoilt or "nothing measured")
     if p <= alpha and estimate.shift >= threshold:
@@ -120,7 +120,7 @@ def judge(samples: Sequence[Sample], looks: int, margin: float = MARGIN) -> Outc
     measured = [index for index, estimate in enumerate(estimates) if estimate is not None]
     adjusted = dict(zip(measured, holm([estimates[index].p for index in measured])))  # type: ignore[union-attr]
     return Outcome(tuple(
-        judge_cell(sample, estimate, adjusted.get(index, 1.0), alpha, margin, len(samples))
+        judge_cell(sample, estimate, adjusted.get(index, 1.0), alpha, margin)
         for index, (sample, estimate) in enumerate(zip(samples, estimates))), alpha)
 
 

@@ -14,6 +14,7 @@ from .units import significant
 FILES = {"text": "report.txt", "json": "report.json", "junit": "junit.xml", "markdown": "comment.md"}
 HEADINGS = ("cell", "n", "base", "new", "change", "interval", "threshold", "noise", "detectable", "verdict")
 MARKS = {"regression": "❌", "pass": "✅", "faster": "✅", "inconclusive": "❔", "invalid": "⚠️"}
+LOUD = ("regression", "invalid")
 SUMMARIES = {
     "pass": "no regression", "faster": "no regression", "regression": "REGRESSION",
     "inconclusive": "inconclusive: neither a regression nor its absence is proven",
@@ -54,7 +55,7 @@ def cells_of(cell: CellVerdict) -> list[str]:
     costs = [significant(value) if value else "-" for value in (sample.base, sample.new)]
     return [sample.label, str(estimate.n) if estimate else "0", *costs, change, interval(cell),
             percent(cell.threshold), "-" if cell.floor is None else "±" + percent(cell.floor),
-            percent(cell.detectable), cell.verdict.upper() if cell.verdict in ("regression", "invalid") else cell.verdict]
+            percent(cell.detectable), cell.verdict.upper() if cell.verdict in LOUD else cell.verdict]
 
 
 def rate_line(cell: CellVerdict) -> str | None:
@@ -76,13 +77,13 @@ def headline(report: Report) -> str:
         f"{cell.sample.label} {percent(cell.estimate.shift, '+')}" if cell.estimate else cell.sample.label
         for cell in worst)
     verdict = report.outcome.verdict
-    return SUMMARIES[verdict] + (f" ({named})" if verdict in ("regression", "invalid", "inconclusive") else "")
+    return SUMMARIES[verdict] + (f" ({named})" if verdict not in ("pass", "faster") else "")
 
 
 def explanation(report: Report) -> str:
     level = 100 * (1 - 2 * report.outcome.alpha)
-    return (f"{report.unit}; change: ~ where nothing is proven; interval: {level:.1f} %; noise: the base against itself; "
-            f"detectable: with four runs in five")
+    return (f"{report.unit}; ~: nothing proven; interval {level:.1f} %; noise: base against itself; "
+            "detectable: in 4 of 5 runs")
 
 
 def text(report: Report) -> str:
