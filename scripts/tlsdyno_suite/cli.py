@@ -78,6 +78,21 @@ def parser() -> Parser:
     gates.add_argument("--seed", metavar="N", type=count_option, help="of the order of blocks (default: a new one)")
     gates.add_argument("--out", metavar="DIR", type=Path, help="as for run")
     judgement_options(gates)
+    apart = commands.add_parser("compare", help="two runs made apart, on the same machine")
+    apart.add_argument("base", metavar="BASE.csv", type=Path, help="a results.csv, or the directory of a run")
+    apart.add_argument("new", metavar="NEW.csv", type=Path, help="the same, of what is to be judged")
+    apart.add_argument("--force", action="store_true", help="compare also what was measured on different machines")
+    apart.add_argument("--history", metavar="FILE", type=Path,
+                       help="thresholds from what `tlsdyno history` has collected: what its runs usually differ by")
+    apart.add_argument("--out", metavar="DIR", type=Path, help="also write the reports there; as for run")
+    judgement_options(apart)
+    past = commands.add_parser("history", help="what cells cost in one run after the other: changes of level, a plot")
+    past.add_argument("file", metavar="FILE.csv", type=Path, help="the history; rows are only ever appended")
+    past.add_argument("--add", metavar="RUN", type=Path, nargs="+", default=[],
+                      help="append these runs first, the oldest first: directories of run or ab, or a results.csv")
+    past.add_argument("--commit", metavar="NAME", default="", help="what the added runs were runs of")
+    past.add_argument("--since", metavar="RUN", default="", help="look only at what came from this run on")
+    past.add_argument("--plot", metavar="FILE", type=Path, help="write a plot there (.svg, .png, .pdf)")
     commands.add_parser("doctor", help="what on this machine would spoil a measurement, and how to mend it")
     return whole
 
@@ -222,6 +237,18 @@ def ab_command(arguments: argparse.Namespace) -> int:
     return ab.command(arguments, plan, make_run_directory)
 
 
+def compare_command(arguments: argparse.Namespace) -> int:
+    from . import compare  # see ab_command
+
+    return compare.command(arguments, make_run_directory)
+
+
+def history_command(arguments: argparse.Namespace) -> int:
+    from . import history  # see ab_command
+
+    return history.command(arguments)
+
+
 def list_command(_arguments: argparse.Namespace) -> int:
     status = MEASURED
     for path in sorted(SCENARIOS.glob("*.toml")):
@@ -257,7 +284,7 @@ def doctor_command(_arguments: argparse.Namespace) -> int:
     return INVALID if any(finding.level == "spoils" for finding in findings) else MEASURED
 
 
-COMMANDS = {"run": run_command, "ab": ab_command,
+COMMANDS = {"run": run_command, "ab": ab_command, "compare": compare_command, "history": history_command,
             "list": list_command, "table": table_command, "doctor": doctor_command}
 
 
