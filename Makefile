@@ -5,6 +5,7 @@
 #   make test       install what is missing, build, run every test
 #   make fuzz       fuzz what the programs read of others: 30 minutes of CPU time, or FUZZ_SECONDS=
 #   make soak       the proxy at full load with all that can befall it: ten minutes, or SOAK_SECONDS=
+#   make check-gate what the regression gate finds, and how often it cries wolf: ninety minutes at most
 #   make testssl    scan the proxy with testssl.sh
 #   make lint       formatting, static analysis
 #   make SAN=1 ...  the same with AddressSanitizer and UndefinedBehaviorSanitizer, in build/san/
@@ -170,6 +171,17 @@ soak: deps-test
 	@$(MAKE) --no-print-directory -s -j2 all
 	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" PYTHONPYCACHEPREFIX="$(CURDIR)/build/pycache" \
 	$(PYTHON) tests/functional/soak.py $(SOAK_SECONDS)
+
+# What the regression gate finds, and how often it cries wolf: ninety minutes at most, and it can be interrupted.
+# CHECK_GATE_RUNS= for other than ten runs of each kind.
+CHECK_GATE_SLOWDOWNS := 2 5 10
+.PHONY: check-gate
+check-gate: deps-test
+	@$(MAKE) --no-print-directory -s -j2 all
+	@set -e; for n in $(CHECK_GATE_SLOWDOWNS); do \
+		$(MAKE) --no-print-directory -s -j2 PROXY_SLOWDOWN=$$n $(BUILD)/slow-$$n/proxy; done
+	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" PYTHONPYCACHEPREFIX="$(CURDIR)/build/pycache" \
+	$(PYTHON) tests/functional/check_gate.py
 
 C_FILES = $(shell git ls-files '*.c' '*.h')
 SHELL_FILES := scripts/install-deps .ci/run tests/fuzz/run

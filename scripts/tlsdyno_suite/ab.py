@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from . import gate, gate_report, machine, output, trials
+from . import gate, gate_report, instructions, machine, output, trials
 from .block import ARMS, PORTION_S, Block, measure_block, order
 from .builds import Build, check, find
 from .cell import Cell
@@ -26,6 +27,7 @@ from .workspace import workspace
 # When to look, in blocks. With the first number a cell of four can be found slower at all (1/256 is within a third of a
 # quarter of 5 %); the last bounds a run that nothing decides.
 LOOKS = (8, 12, 24)
+MARGIN = "3"             # per cent, if nothing else is said
 # A cell of which so many attempts failed, and so large a share of them, is not measured any more.
 REJECTED, REJECTED_SHARE = 3, 0.2
 
@@ -173,24 +175,20 @@ def copies(found: dict[str, Build], temporary: Path) -> dict[str, Build]:
     return {arm: sources[arm].copy(temporary / letter) for arm, letter in zip(ARMS, "abc")}
 
 
-def command(arguments: argparse.Namespace, plan: Plan, make_directory: Callable[[Path | None, str], Path]) -> int:
-    begin_s = time.process_time()
-    cells, left_out, found = prepare(arguments, plan)
-    margin = gate.parse_margin(arguments.threshold)
-    if not cells:
-        output.mention("\n".join(f"tlsdyno: {line}" for line in left_out))
-        return gate.INVALID
-    directory = make_directory(arguments.out, plan.run_id)
-    (directory / "scenario.toml").write_bytes(plan.scenario.path.read_bytes())
-    about_run = {"run_id": plan.run_id, "kind": "ab", "scenario": plan.scenario.name, "seed": plan.seed,
-                 "base": found["base"].described, "new": found["new"].described}
-    (directory / "machine.json").write_text(json.dumps({**about_run, **machine.fingerprint()}, indent=2) + "\n")
-    length = f"{len(cells)} cells, at most {about(arguments.time)}"
-    output.mention(f"{plan.scenario.title}\n{length}; results in {directory}")
-    planned_s = time.process_time() - begin_s
+@dataclass(frozen=True)
+class Told:
+    """What a way of measuring has to say when it has ended."""
 
+    outcome: Outcome
+    unit: str
+    notes: list[str]
+    settings: dict[str, Any]
+
+
+def by_time(arguments: argparse.Namespace, plan: Plan, cells: list[Cell], found: dict[str, Build],
+            directory: Path) -> Told:
     recorder = trials.Recorder(directory / "trials.csv")
-    comparison = Comparison(plan, cells, found, margin, arguments.time, recorder.write)
+    margin = gate.parse_margin(arguments.threshold or MARGIN)
 
     def said(number: int, outcome: Outcome | None) -> None:
         verdicts = "" if outcome is None else ": " + ", ".join(
@@ -199,21 +197,51 @@ def command(arguments: argparse.Namespace, plan: Plan, make_directory: Callable[
 
     try:
         with workspace() as temporary, out_of_the_way(plan):
-            comparison.builds = copies(found, temporary)
+            builds = copies(found, temporary)
+            comparison = Comparison(plan, cells, builds, margin, arguments.time, recorder.write)
             outcome = comparison.run(temporary, directory / "logs", said)
-    except Interrupted as interruption:
-        output.mention(f"tlsdyno: interrupted; the finished trials are in {directory / 'trials.csv'}")
-        return interruption.exit_status
     finally:
         recorder.close()
-    notes = [*left_out, *conditions(comparison)]
-    status = gate.exit_status(outcome.verdict, arguments.inconclusive)
+    return Told(outcome, gate_report.COST, conditions(comparison), {
+        "looks": list(LOOKS), "looked": comparison.looked, "statistics_cpu_s": round(comparison.statistics_s, 3)})
+
+
+def by_instructions(arguments: argparse.Namespace, plan: Plan, cells: list[Cell], found: dict[str, Build]) -> Told:
+    margin = gate.parse_margin(arguments.threshold or instructions.MARGIN)
+    with workspace() as temporary:
+        outcome = instructions.run(plan, cells, copies(found, temporary), margin, temporary, output.mention)
+    return Told(outcome, gate_report.INSTRUCTIONS, [], {"repeats": instructions.REPEATS})
+
+
+def command(arguments: argparse.Namespace, plan: Plan, make_directory: Callable[[Path | None, str], Path]) -> int:
+    begin_s, begin = time.process_time(), time.monotonic()
+    gate.parse_margin(arguments.threshold or MARGIN)
+    if arguments.instructions:
+        instructions.check_valgrind()
+    cells, left_out, found = prepare(arguments, plan)
+    if not cells:
+        output.mention("\n".join(f"tlsdyno: {line}" for line in left_out))
+        return gate.INVALID
+    directory = make_directory(arguments.out, plan.run_id)
+    (directory / "scenario.toml").write_bytes(plan.scenario.path.read_bytes())
+    sides = {name: build.described for name, build in found.items()}
+    about_run = {"run_id": plan.run_id, "kind": "ab", "scenario": plan.scenario.name, "seed": plan.seed, **sides}
+    (directory / "machine.json").write_text(json.dumps({**about_run, **machine.fingerprint()}, indent=2) + "\n")
+    length = "" if arguments.instructions else f", at most {about(arguments.time)}"
+    output.mention(f"{plan.scenario.title}\n{len(cells)} cells{length}; results in {directory}")
+    planned_s = time.process_time() - begin_s
+    try:
+        told = (by_instructions(arguments, plan, cells, found) if arguments.instructions
+                else by_time(arguments, plan, cells, found, directory))
+    except Interrupted as interruption:
+        output.mention(f"tlsdyno: interrupted; what was finished is in {directory}")
+        return interruption.exit_status
+    status = gate.exit_status(told.outcome.verdict, arguments.inconclusive)
     report = gate_report.Report(
-        title=plan.scenario.title, run_id=plan.run_id, unit="CPU us/op", outcome=outcome, exit_status=status,
-        base=found["base"].described, new=found["new"].described, notes=notes,
-        settings={"seed": plan.seed, "looks": list(LOOKS), "looked": comparison.looked, "alpha": gate.ALPHA,
-                  "elapsed_s": round(comparison.elapsed_s, 1),
-                  "own_cpu_s": {"planning": round(planned_s, 3), "statistics": round(comparison.statistics_s, 3)}})
+        title=plan.scenario.title, run_id=plan.run_id, unit=told.unit, outcome=told.outcome, exit_status=status,
+        base=sides["base"], new=sides["new"], notes=[*left_out, *told.notes],
+        settings={"seed": plan.seed, "alpha": gate.ALPHA, "elapsed_s": round(time.monotonic() - begin, 1),
+                  "planning_cpu_s": round(planned_s, 3), **told.settings})
     gate_report.write(report, directory)
     output.say(gate_report.text(report) + f"Results: {directory}")
     return status

@@ -73,6 +73,8 @@ def parser() -> Parser:
                        "OpenSSL, for the proxy that is built here")
     gates.add_argument("--new", metavar="PATH", type=Path, required=True, help="the same, of what is to be judged")
     gates.add_argument("--only", metavar="AXIS=VALUE[,VALUE]", action="append", default=[], help="as for run")
+    gates.add_argument("--instructions", action="store_true",
+                       help="count instructions under valgrind instead of time: the same on the noisiest machine")
     gates.add_argument("--time", metavar="T", type=time_option, default=300.0,
                        help="begin no block that would not end within this time (5m)")
     gates.add_argument("--seed", metavar="N", type=count_option, help="of the order of blocks (default: a new one)")
@@ -98,7 +100,8 @@ def parser() -> Parser:
 
 
 def judgement_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--threshold", metavar="PERCENT", help="a smaller rise is let pass (3)", default="3")
+    command.add_argument("--threshold", metavar="PERCENT",
+                         help="a smaller rise is let pass (3; with --instructions 0.5)")
     command.add_argument("--inconclusive", choices=("pass", "fail"),
                          help="exit with 0 (pass) or 1 (fail) instead of 3 where nothing is proven")
 

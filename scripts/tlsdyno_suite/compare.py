@@ -14,6 +14,7 @@ from .gate import Sample
 from .refusal import Refused
 
 NEEDED = 5  # rows of a cell on each side: of fewer, no order is rare enough to prove anything
+MARGIN = "3"  # per cent, if nothing else is said
 COST = "subject_cpu_us_per_op"
 # Of machine.json: what makes the same work cost something else.
 MACHINE = ("cpu_model", "architecture", "cpus_available", "memory_kib", "kernel", "hypervisor", "governors", "no_turbo",
@@ -175,7 +176,7 @@ def samples_of(arguments: argparse.Namespace) -> tuple[list[Sample], list[str]]:
             gate.median(others.costs()) if others.costs() else 0.0,
             apart=([math.log(cost) for cost in rows.costs()], [math.log(cost) for cost in others.costs()]),
             base_rate_per_s=rows.rate_per_s(), new_rate_per_s=others.rate_per_s(), invalid=reason,
-            margin=max(usual, gate.parse_margin(arguments.threshold)) if usual else None,
+            margin=max(usual, gate.parse_margin(arguments.threshold or MARGIN)) if usual else None,
             notes=(f"its runs usually differ by up to {100 * math.expm1(usual):.1f} %",) if usual else ()))
     if not samples:
         raise Refused(csv_of(arguments.base), "", "has no cell with a cost")
@@ -188,13 +189,13 @@ def side(path: Path, rows: dict[Key, Rows]) -> dict[str, Any]:
 
 
 def command(arguments: argparse.Namespace, make_directory: Callable[[Path | None, str], Path]) -> int:
-    margin = gate.parse_margin(arguments.threshold)
+    margin = gate.parse_margin(arguments.threshold or MARGIN)
     samples, notes = samples_of(arguments)
     outcome = gate.judge(samples, 1, margin)
     status = gate.exit_status(outcome.verdict, arguments.inconclusive)
     base, new = (side(path, read(path)) for path in (arguments.base, arguments.new))
     report = gate_report.Report(
-        title="Two runs made apart", run_id=f"{base['runs']} and {new['runs']}", unit="CPU us/op", outcome=outcome,
+        title="Two runs made apart", run_id=f"{base['runs']} and {new['runs']}", unit=gate_report.COST, outcome=outcome,
         exit_status=status, base=base, new=new, notes=notes, settings={"alpha": gate.ALPHA})
     if arguments.out:
         gate_report.write(report, make_directory(arguments.out, ""))

@@ -18,7 +18,6 @@ VERDICTS = {"pass": PASS, "faster": PASS, "regression": REGRESSION, "inconclusiv
 WORST_FIRST = ("regression", "invalid", "inconclusive", "pass", "faster")
 
 ALPHA = 0.05           # of all cells and looks together: how often a run of one build against itself may see a rise
-MARGIN = 0.03          # a rise below this is let pass
 CHECK_ALPHA = 0.01     # of the check of a cell's base against itself, two-sided
 # Beyond that, the two bases have to differ by this part of the margin to make a cell invalid: a machine that is quiet
 # enough to show the tenths of a per cent between two copies of a file is not punished for it.
@@ -113,7 +112,7 @@ def judge_cell(sample: Sample, estimate: Estimate | None, p: float, alpha: float
     return CellVerdict(sample, estimate, p, margin, threshold, floor, detectable(estimate, threshold), verdict, "")
 
 
-def judge(samples: Sequence[Sample], looks: int, margin: float = MARGIN) -> Outcome:
+def judge(samples: Sequence[Sample], looks: int, margin: float) -> Outcome:
     """All cells at one of several looks."""
     alpha = spent_per_look(ALPHA, looks)
     estimates = [estimate_of(sample, alpha) for sample in samples]
@@ -122,6 +121,10 @@ def judge(samples: Sequence[Sample], looks: int, margin: float = MARGIN) -> Outc
     return Outcome(tuple(
         judge_cell(sample, estimate, adjusted.get(index, 1.0), alpha, margin)
         for index, (sample, estimate) in enumerate(zip(samples, estimates))), alpha)
+
+
+def log(cost: float) -> float:
+    return float(numpy.log(cost))
 
 
 def median(values: Sequence[float]) -> float:

@@ -14,6 +14,7 @@ from .units import significant
 FILES = {"text": "report.txt", "json": "report.json", "junit": "junit.xml", "markdown": "comment.md"}
 HEADINGS = ("cell", "n", "base", "new", "change", "interval", "threshold", "noise", "detectable", "verdict")
 MARKS = {"regression": "❌", "pass": "✅", "faster": "✅", "inconclusive": "❔", "invalid": "⚠️"}
+COST, INSTRUCTIONS = "CPU us/op", "instructions/op"
 LOUD = ("regression", "invalid")
 SUMMARIES = {
     "pass": "no regression", "faster": "no regression", "regression": "REGRESSION",
@@ -39,7 +40,9 @@ def percent(shift: float | None, sign: str = "") -> str:
     """Of a shift of logarithms."""
     if shift is None:
         return "-"
-    return f"{100 * share(shift):{sign}.1f}%" if math.isfinite(shift) else "any"
+    if not math.isfinite(shift):
+        return "any"
+    return f"{100 * share(shift):{sign}.1f}%" if abs(shift) >= 0.01 or not shift else f"{100 * share(shift):{sign}.2f}%"
 
 
 def interval(cell: CellVerdict) -> str:
@@ -81,6 +84,8 @@ def headline(report: Report) -> str:
 
 
 def explanation(report: Report) -> str:
+    if report.unit == INSTRUCTIONS:
+        return f"{report.unit}; ~: nothing proven; interval: all counts; noise: range of the base's counts"
     level = 100 * (1 - 2 * report.outcome.alpha)
     return (f"{report.unit}; ~: nothing proven; interval {level:.1f} %; noise: base against itself; "
             "detectable: in 4 of 5 runs")

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from programs import BUILD, ROOT
 from suite_fakes import TLSDYNO, environment, sessions_below
-from tlsdyno_suite import ab, block, cli, trials
+from tlsdyno_suite import ab, block, cli, instructions, trials
 
 SLOWDOWN = 40
 SCENARIO = """
@@ -193,6 +193,17 @@ def test_two_configurations_and_two_libraries_can_be_compared(place, capsys):
     assert str(library) in (place / "maps").read_text() and f"--config {place}/a.conf" in (place / "words").read_text()
 
 
+@pytest.mark.skipif(BUILD.name == "san", reason="valgrind cannot run what has a sanitizer in it")
+def test_instructions_tell_a_slower_build(place, capsys, monkeypatch, slower):
+    """A busy loop is much the same in instructions as in time: of SLOWDOWN % at least a quarter."""
+    monkeypatch.setattr(instructions, "REPEATS", 2)
+    monkeypatch.setitem(instructions.OPS, False, (90, 120))
+    status, report, said = gate(place, capsys, place / "build", slower, "--only", "work=full", "--instructions")
+    (cell,) = report["cells"]
+    assert status == 1 and cell["verdict"] == "regression" and cell["change"] > 0.1, said
+    assert cell["noise_floor"] < 0.005 and cell["base"] > 1e5 and report["unit"] == "instructions/op"
+
+
 REFUSED = [
     (["--base", "build", "--new", "nowhere"], "--new: {place}/nowhere: No such file or directory"),
     (["--base", "empty", "--new", "build"], "--base: {place}/empty: holds no program `proxy` (run `make` there) and"),
@@ -237,7 +248,7 @@ def test_ctrl_c_keeps_the_trials_and_leaves_nothing_else(place):
         time.sleep(0.05)
     run.send_signal(signal.SIGINT)
     _, errors = run.communicate(timeout=120)
-    assert run.returncode == 130 and "interrupted; the finished trials are in" in errors
+    assert run.returncode == 130 and "interrupted; what was finished is in" in errors
     with contextlib.suppress(FileNotFoundError):
         assert not (place / "out" / "report.json").exists()
     assert left_behind(place) == []

@@ -7,12 +7,16 @@ from xml.etree import ElementTree
 
 import numpy
 import pytest
-from tlsdyno_suite import gate, gate_report
+from tlsdyno_suite import gate, gate_report, instructions
 from tlsdyno_suite.block import ARMS, Block, Trial, order
+from tlsdyno_suite.cell import Cell
 from tlsdyno_suite.gate import Sample
 from tlsdyno_suite.refusal import Refused
 
 LOOKS = 3
+MARGIN = math.log(1.03)
+CELL = Cell("reference", "", "ecdsa:P-256", "TLSv1.3", "TLS_AES_128_GCM_SHA256", "X25519", "never", "any", 1, 0, 0, 1, 1,
+            "tcp", "closed")
 
 
 def noise(seed, n, deviation=0.01, shift=0.0):
@@ -24,7 +28,7 @@ def sample(label="cell", n=12, shift=0.0, deviation=0.01, twin=None, **more):
                   twin=noise(2, n, deviation) if twin is None else twin, **more)
 
 
-def verdicts(*samples, margin=gate.MARGIN):
+def verdicts(*samples, margin=MARGIN):
     return [cell.verdict for cell in gate.judge(samples, LOOKS, margin).cells]
 
 
@@ -40,7 +44,7 @@ def test_each_verdict():
 
 def test_noise_raises_what_counts_as_a_regression_but_not_what_passes():
     loud = noise(2, 12, 0.1)
-    outcome = gate.judge([sample(shift=0.04, twin=loud)], LOOKS)
+    outcome = gate.judge([sample(shift=0.04, twin=loud)], LOOKS, MARGIN)
     (cell,) = outcome.cells
     assert cell.floor > 0.04 and cell.threshold == cell.floor and cell.verdict == "inconclusive"
     assert verdicts(sample(twin=loud)) == ["pass"]
@@ -54,7 +58,7 @@ def test_more_cells_need_more_proof():
 
 
 def test_a_base_that_differs_from_itself_makes_the_cell_invalid():
-    outcome = gate.judge([sample(shift=0.1, twin=noise(2, 12, 0.001, 0.05))], LOOKS)
+    outcome = gate.judge([sample(shift=0.1, twin=noise(2, 12, 0.001, 0.05))], LOOKS, MARGIN)
     assert outcome.verdict == "invalid"
     assert outcome.cells[0].reason.startswith("A/A check: the base differs from itself by +5.1 %")
     # Two copies of a file always differ by something. What is less than half of the margin turns no verdict.
@@ -66,15 +70,27 @@ def test_the_worst_verdict_is_that_of_the_whole():
     for samples, verdict, status in (
             ((good, open_, spoilt, slow), "regression", 1), ((good, open_, spoilt), "invalid", 4),
             ((good, open_), "inconclusive", 3), ((good, sample(shift=-0.1)), "pass", 0)):
-        assert gate.judge(samples, LOOKS).verdict == verdict and gate.exit_status(verdict, None) == status
+        assert gate.judge(samples, LOOKS, MARGIN).verdict == verdict and gate.exit_status(verdict, None) == status
     assert (gate.exit_status("inconclusive", "pass"), gate.exit_status("inconclusive", "fail")) == (0, 1)
     assert (gate.exit_status("invalid", "pass"), gate.exit_status("regression", "pass")) == (4, 1)
 
 
 def test_planning_is_done_when_more_blocks_could_change_nothing():
-    assert gate.judge([sample(shift=0.1), sample(deviation=0.2)], LOOKS).decided()
-    assert gate.judge([sample(), sample(invalid="it failed")], LOOKS).decided()
-    assert not gate.judge([sample(), sample(deviation=0.2)], LOOKS).decided()
+    assert gate.judge([sample(shift=0.1), sample(deviation=0.2)], LOOKS, MARGIN).decided()
+    assert gate.judge([sample(), sample(invalid="it failed")], LOOKS, MARGIN).decided()
+    assert not gate.judge([sample(), sample(deviation=0.2)], LOOKS, MARGIN).decided()
+
+
+def test_instructions_are_judged_by_the_range_of_their_counts():
+    def judged(base, new, margin=math.log(1.005)):
+        return instructions.Counts(CELL, list(base), list(new)).judged(margin)
+
+    assert judged((1000, 1001, 1000), (1009, 1010, 1011)).verdict == "regression"
+    assert judged((1000, 1001, 1000), (1003, 1002, 1003)).verdict == "pass"
+    assert judged((1000, 1001, 1000), (990, 991, 990)).verdict == "faster"
+    assert judged((1000, 1001, 1000), (1004, 1000, 1009)).verdict == "inconclusive"
+    loud = judged((1000, 1008, 1000), (1020, 1020, 1020))
+    assert loud.verdict == "invalid" and loud.reason == "A/A check: counts of the base differ by 0.80 %"
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "101", "much", "nan", ""])
@@ -87,7 +103,7 @@ def test_statistics_cost_little():
     """Time of this process's own, so a slow machine has to be forty times slower to break it."""
     begin = time.process_time()
     for looked in (8, 12, 24):
-        gate.judge([sample(f"cell {number}", n=looked) for number in range(5)], LOOKS)
+        gate.judge([sample(f"cell {number}", n=looked) for number in range(5)], LOOKS, MARGIN)
     assert time.process_time() - begin < 2.0
 
 
@@ -116,7 +132,7 @@ def test_a_burst_that_hits_some_portions_is_left_out():
 def report():
     samples = [sample("slow | er", shift=0.1, base_rate_per_s=1000.0, new_rate_per_s=900.0), sample("same"),
                sample("loud", n=5), sample("broken", invalid="errors: <reset> 3")]
-    return gate_report.Report("A gate", "run-1", "CPU us/op", gate.judge(samples, LOOKS), 1, {"path": "/a"},
+    return gate_report.Report("A gate", "run-1", "CPU us/op", gate.judge(samples, LOOKS, MARGIN), 1, {"path": "/a"},
                               {"path": "/b"}, notes=["something happened"])
 
 
