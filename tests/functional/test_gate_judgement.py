@@ -15,8 +15,8 @@ from tlsdyno_suite.refusal import Refused
 
 LOOKS = 3
 MARGIN = math.log(1.03)
-CELL = Cell("reference", "", "ecdsa:P-256", "TLSv1.3", "TLS_AES_128_GCM_SHA256", "X25519", "never", "any", 1, 0, 0, 1, 1,
-            "tcp", "closed")
+CELL = Cell("reference", "", "ecdsa:P-256", "TLSv1.3", "TLS_AES_128_GCM_SHA256", "X25519", "never", "any", 1, 0, 0, 1,
+            1, "tcp", "closed")
 
 
 def noise(seed, n, deviation=0.01, shift=0.0):
