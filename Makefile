@@ -5,6 +5,7 @@
 #   make test       install what is missing, build, run every test
 #   make fuzz       fuzz what the programs read of others: 30 minutes of CPU time, or FUZZ_SECONDS=
 #   make soak       the proxy at full load with all that can befall it: ten minutes, or SOAK_SECONDS=
+#   make check-gate what the regression gate finds, and how often it cries wolf: ninety minutes at most
 #   make testssl    scan the proxy with testssl.sh
 #   make lint       formatting, static analysis
 #   make SAN=1 ...  the same with AddressSanitizer and UndefinedBehaviorSanitizer, in build/san/
@@ -14,7 +15,7 @@
 PYTHON ?= /usr/bin/python3
 # V=1 shows the whole commands.
 Q := $(if $(V),,@)
-BUILD := build$(if $(SAN),/san)
+BUILD := build$(if $(SAN),/san)$(if $(PROXY_SLOWDOWN),/slow-$(PROXY_SLOWDOWN))
 
 COMMON_FLAGS := -std=gnu11 -O2 -g -fno-omit-frame-pointer -pthread -MMD -MP
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla \
@@ -25,6 +26,10 @@ ifdef SAN
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 HARDENING := -fPIE
 endif
+# For tests of the regression gate: a proxy that is N % slower with every handshake, in build/slow-N/.
+ifdef PROXY_SLOWDOWN
+SLOWDOWN := -DPROXY_SLOWDOWN=$(PROXY_SLOWDOWN)
+endif
 ifdef OPENSSL_PREFIX
 OPENSSL_CFLAGS := -I$(OPENSSL_PREFIX)/include
 OPENSSL_LIBDIR := $(firstword $(wildcard $(OPENSSL_PREFIX)/lib64 $(OPENSSL_PREFIX)/lib))
@@ -33,7 +38,7 @@ endif
 
 CFLAGS ?=
 LDFLAGS ?=
-ALL_CFLAGS = $(COMMON_FLAGS) $(WARNINGS) $(HARDENING) $(SANITIZE) -Icommon $(OPENSSL_CFLAGS) $(CFLAGS)
+ALL_CFLAGS = $(COMMON_FLAGS) $(WARNINGS) $(HARDENING) $(SANITIZE) $(SLOWDOWN) -Icommon $(OPENSSL_CFLAGS) $(CFLAGS)
 ALL_LDFLAGS = $(HARDENING_LINK) $(SANITIZE) $(OPENSSL_LINK) $(LDFLAGS)
 LIBS := -lssl -lcrypto -lev -lhttp_parser -ljansson -lm
 
@@ -174,6 +179,17 @@ soak: deps-test
 	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" PYTHONPYCACHEPREFIX="$(CURDIR)/build/pycache" \
 	$(PYTHON) tests/functional/soak.py $(SOAK_SECONDS)
 
+# What the regression gate finds, and how often it cries wolf: ninety minutes at most, and it can be interrupted.
+# CHECK_GATE_RUNS= for other than ten runs of each kind.
+CHECK_GATE_SLOWDOWNS := 2 5 10
+.PHONY: check-gate
+check-gate: deps-test
+	@$(MAKE) --no-print-directory -s -j2 all
+	@set -e; for n in $(CHECK_GATE_SLOWDOWNS); do \
+		$(MAKE) --no-print-directory -s -j2 PROXY_SLOWDOWN=$$n $(BUILD)/slow-$$n/proxy; done
+	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" PYTHONPYCACHEPREFIX="$(CURDIR)/build/pycache" \
+	$(PYTHON) tests/functional/check_gate.py
+
 C_FILES = $(shell git ls-files '*.c' '*.h')
 SHELL_FILES := scripts/install-deps .ci/run tests/fuzz/run
 lint: deps-lint
@@ -188,7 +204,7 @@ format:
 	clang-format -i $(C_FILES)
 
 clean:
-	rm -rf build/obj build/fuzz/obj build/fuzz/*.a build/san build/unit build/*.a $(PROGRAMS)
+	rm -rf build/obj build/fuzz/obj build/fuzz/*.a build/san build/slow-* build/unit build/*.a $(PROGRAMS)
 
 distclean:
 	rm -rf build

@@ -3,6 +3,7 @@
 
 #include "clock.h"
 #include "log.h"
+#include "slowdown.h"
 #include "tls_context.h"
 #include "units.h"
 #include "visit.h"
@@ -229,6 +230,7 @@ static void count_handshake(struct connection *connection, const SSL *ssl) {
 
     connection->handshake_done_ns = monotonic_ns();
     stats_add(SSL_session_reused(ssl) ? &counters->handshakes_resumed : &counters->handshakes_full, 1);
+    slowdown_after_handshake();
 }
 
 /*

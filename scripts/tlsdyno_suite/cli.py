@@ -56,7 +56,9 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> Parser:
     whole = Parser(prog="tlsdyno", description="Measure TLS terminators, with proof.",
-                   epilog="Exit status: 0 measured; 2 bad usage or data; 4 a row failed or has no figure that stands.")
+                   epilog="Exit status: 0 measured, or no regression (ab, compare, history); 1 regression; 2 bad usage "
+                   "or data; 3 inconclusive; 4 a row failed or has no figure that stands, or the measurement is "
+                   "invalid.")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     runs = commands.add_parser("run", help="measure a scenario")
     runs.add_argument("scenario", metavar="SCENARIO", nargs="?",
@@ -85,8 +87,45 @@ def parser() -> Parser:
     plots = commands.add_parser("plot", help="draw each table of a run as an SVG file, a dot for each repeat")
     plots.add_argument("run", metavar="RUN", type=Path, help="directory of a run, or its results.csv")
     plots.add_argument("--out", metavar="DIR", type=Path, help="where the files go (plots/ beside results.csv)")
+    gates = commands.add_parser("ab", help="two builds of the proxy in one run: has the new one got slower?")
+    gates.add_argument("scenario", metavar="SCENARIO", nargs="?", default="regression",
+                       help="as for run (default: regression); its closed-loop cells of the reference are gated")
+    gates.add_argument("--base", metavar="PATH", type=Path, required=True,
+                       help="a build directory or a proxy; or a configuration file of the proxy, or the prefix of an "
+                       "OpenSSL, for the proxy that is built here")
+    gates.add_argument("--new", metavar="PATH", type=Path, required=True, help="the same, of what is to be judged")
+    gates.add_argument("--only", metavar="AXIS=VALUE[,VALUE]", action="append", default=[], help="as for run")
+    gates.add_argument("--instructions", action="store_true",
+                       help="count instructions under valgrind instead of time: the same on the noisiest machine")
+    gates.add_argument("--time", metavar="T", type=time_option, default=300.0,
+                       help="begin no block that would not end within this time (5m)")
+    gates.add_argument("--seed", metavar="N", type=count_option, help="of the order of blocks (default: a new one)")
+    gates.add_argument("--out", metavar="DIR", type=Path, help="as for run")
+    judgement_options(gates)
+    apart = commands.add_parser("compare", help="two runs made apart, on the same machine")
+    apart.add_argument("base", metavar="BASE.csv", type=Path, help="a results.csv, or the directory of a run")
+    apart.add_argument("new", metavar="NEW.csv", type=Path, help="the same, of what is to be judged")
+    apart.add_argument("--force", action="store_true", help="compare also what was measured on different machines")
+    apart.add_argument("--history", metavar="FILE", type=Path,
+                       help="thresholds from what `tlsdyno history` has collected: what its runs usually differ by")
+    apart.add_argument("--out", metavar="DIR", type=Path, help="also write the reports there; as for run")
+    judgement_options(apart)
+    past = commands.add_parser("history", help="what cells cost in one run after the other: changes of level, a plot")
+    past.add_argument("file", metavar="FILE.csv", type=Path, help="the history; rows are only ever appended")
+    past.add_argument("--add", metavar="RUN", type=Path, nargs="+", default=[],
+                      help="append these runs first, the oldest first: directories of run or ab, or a results.csv")
+    past.add_argument("--commit", metavar="NAME", default="", help="what the added runs were runs of")
+    past.add_argument("--since", metavar="RUN", default="", help="look only at what came from this run on")
+    past.add_argument("--plot", metavar="FILE", type=Path, help="write a plot there (.svg, .png, .pdf)")
     commands.add_parser("doctor", help="what on this machine would spoil a measurement, and how to mend it")
     return whole
+
+
+def judgement_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--threshold", metavar="PERCENT",
+                         help="a smaller rise is let pass (3; with --instructions 0.5)")
+    command.add_argument("--inconclusive", choices=("pass", "fail"),
+                         help="exit with 0 (pass) or 1 (fail) instead of 3 where nothing is proven")
 
 
 def make_plan(loaded: scenario.Scenario, run_id: str, external: str = "", owned: bool = False) -> Plan:
@@ -278,6 +317,28 @@ def exit_status(rows: list[Mapping[str, str]]) -> int:
     return MEASURED if measured and all(row["stands"] for row in measured) else INVALID
 
 
+def ab_command(arguments: argparse.Namespace) -> int:
+    from . import ab  # with its statistics, which take a second to load
+
+    loaded = scenario.narrow(scenario.load(scenario.locate(arguments.scenario), tuple(DRIVERS)), arguments.only)
+    if arguments.seed:
+        loaded = replace(loaded, seed=arguments.seed)
+    plan = make_plan(loaded, f"{time.strftime('%Y%m%d-%H%M%S')}-ab-{loaded.name}")
+    return ab.command(arguments, plan, make_run_directory)
+
+
+def compare_command(arguments: argparse.Namespace) -> int:
+    from . import compare  # see ab_command
+
+    return compare.command(arguments, make_run_directory)
+
+
+def history_command(arguments: argparse.Namespace) -> int:
+    from . import history  # see ab_command
+
+    return history.command(arguments)
+
+
 def list_command(_arguments: argparse.Namespace) -> int:
     status = MEASURED
     for path in sorted(SCENARIOS.glob("*.toml")):
@@ -314,7 +375,8 @@ def doctor_command(_arguments: argparse.Namespace) -> int:
     return INVALID if any(finding.level == "spoils" for finding in findings) else MEASURED
 
 
-COMMANDS = {"run": run_command, "list": list_command, "table": table_command, "plot": plot_command,
+COMMANDS = {"run": run_command, "ab": ab_command, "compare": compare_command, "history": history_command,
+            "list": list_command, "table": table_command, "plot": plot_command,
             "doctor": doctor_command}
 
 

@@ -203,7 +203,8 @@ def check_alive(programs: list[Program]) -> None:
             raise Failed(f"{program.role} died in mid-run: it {describe_end(program)}")
 
 
-def watch(load: Program, others: list[Program], check_at_s: float, limit_s: float) -> set[str]:
+def watch(load: Program, others: list[Program], check_at_s: float, limit_s: float,
+          poll_s: float = POLL_S) -> set[str]:
     """Until the load (or tls-floor) ends. Failed when one of the others ends before it, or when it does not end.
     Returns the roles that were seen off their CPUs, looked at once in the midst of the load and once after it."""
     begin = time.monotonic()
@@ -217,7 +218,7 @@ def watch(load: Program, others: list[Program], check_at_s: float, limit_s: floa
         if not checked and elapsed > check_at_s:
             strayed |= unpinned([load, *others])
             checked = True
-        time.sleep(POLL_S)
+        time.sleep(poll_s)
     check_alive(others)
     return strayed | unpinned(others)
 

@@ -44,6 +44,7 @@ class Result:
     open_loop: dict[str, int] | None = None  # what became of the arrivals; None in a closed loop
     tells: bool = True  # of handshakes, parameters, lengths and halves of the window
     held: int | None = None                  # connections that were open at the end of the window; None unless held
+    cpu_s: float = 0.0                       # of the load generator itself, in the window
 
     @property
     def handshakes(self) -> int:
@@ -102,7 +103,8 @@ def read(path: Path, plain: bool = False) -> Result:
             half_rates=(float(halves["first"]), float(halves["second"])) if halves else None,
             body_bytes=(int(bodies["min"]), int(bodies["max"])) if bodies else None,
             open_loop={name: int(arrivals[name]) for name in ARRIVALS} if arrivals else None,
-            held=int(hold["open_at_end"]) if hold else None)
+            held=int(hold["open_at_end"]) if hold else None,
+            cpu_s=float(data["cpu"]["user_s"]) + float(data["cpu"]["system_s"]) if "cpu" in data else 0.0)
     except OSError as error:
         raise ValueError(f"the load generator left no result: {error.strerror}") from error
     except KeyError as error:

@@ -1,0 +1,235 @@
+"""A block: a fresh process of the proxy for each arm (the base, the new one, and the base once more), asked in turn in
+short portions, first in one order and then in its mirror image.
+
+So whatever drifts cancels, whatever disturbs falls on all arms, and a burst of somebody else's work that hits a portion
+is left out with it: an arm's cost is the mean of its cheaper half of portions, for others can only make work dearer. A
+portion is a fixed number of ops; its cost is the CPU time of all processes of the proxy from before it to after it, so
+no window has to be cut out of anything. """
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import sampler, sessions
+from .builds import Build
+from .cell import Cell
+from .certificates import certificate
+from .loads import loadgen
+from .placement import Placement
+from .processes import Failed, Program, crew, describe_end, last_line, start
+from .runner import (
+    DRAIN_LIMIT_S, printed_address, read_counters, settled_counters, start_backend, start_subject, watch)
+from .subjects import DRIVERS, Task
+from .verdict import RULES, Evidence, count_differences, ops, percent
+
+ARMS = ("base", "new", "again")  # again: the base once more, so that every run measures what "no change" looks like
+PORTIONS = 4                     # of an arm in a block: an even number, half of them mirrored
+PORTION_S = 0.06                 # CPU time of the subject: short, so that many portions meet no disturbance at all
+LIMIT_S = 30                     # for one portion; on the busiest machine it takes a second
+# Before the first portion: fills caches and pools. Kept-alive transactions cost a tenth of a handshake.
+WARM_UP_OPS = {False: 160, True: 2000}
+# A generator that needs more CPU than the proxy hands over work one piece at a time, and a proxy that rests most of the
+# time pays for cold caches; one that is busy half of the time does not (proposal). How full the generator's CPU is says
+# little where others use it too.
+RESTS = 0.5
+
+# The rules of a row that hold for a portion too. The others are about a window, or about its rate.
+KEPT = ("work", "errors", "negotiated", "certificate", "length")
+
+
+@dataclass
+class Trial:
+    """A fresh process, and what its portions cost."""
+
+    arm: str
+    costs_us: list[float] = field(default_factory=list)
+    rates_per_s: list[float] = field(default_factory=list)
+    totals: dict[str, Any] = field(default_factory=lambda: {"errors": {}})  # of all its loads, as the client counted
+    busy_s: dict[str, float] = field(default_factory=lambda: {"subject": 0.0, "client": 0.0, "backend": 0.0})
+    loaded_s: float = 0.0
+
+    @property
+    def cost_us(self) -> float:
+        cheaper = sorted(self.costs_us)[:len(self.costs_us) // 2]
+        return sum(cheaper) / len(cheaper)
+
+    @property
+    def rate_per_s(self) -> float:
+        return max(self.rates_per_s)
+
+    def add(self, totals: dict[str, Any]) -> None:
+        for name, value in totals.items():
+            if isinstance(value, int):
+                self.totals[name] = self.totals.get(name, 0) + value
+        for name, value in totals["errors"].items():
+            self.totals["errors"][name] = self.totals["errors"].get(name, 0) + value
+
+
+@dataclass(frozen=True)
+class Block:
+    trials: dict[str, Trial]
+    foreign: float  # share of the subject's CPU that somebody else used meanwhile
+    steal: float    # share that the hypervisor took
+    portion_ops: int
+
+    def log_cost(self, arm: str) -> float:
+        return math.log(self.trials[arm].cost_us)
+
+    @property
+    def paired(self) -> float:
+        """The new build above the base, whose two trials are both used."""
+        return self.log_cost("new") - (self.log_cost("base") + self.log_cost("again")) / 2
+
+    @property
+    def twin(self) -> float:
+        return self.log_cost("again") - self.log_cost("base")
+
+
+def order(chooser: random.Random) -> list[str]:
+    """Of the portions of a block. Of any two arms it is ABBA or BAAB, twice."""
+    sequence: list[str] = []
+    for _ in range(PORTIONS // 2):
+        arms = chooser.sample(ARMS, len(ARMS))
+        sequence += [*arms, *reversed(arms)]
+    return sequence
+
+
+def expected_full(cell: Cell, made: int) -> tuple[int, int]:
+    """How many of so many handshakes are full, at least and at most: every load begins its slots anew."""
+    slots = min(cell.connections, made)
+    if cell.reuse == "never":
+        return made, made
+    if cell.reuse_period:
+        share = made // cell.reuse_period
+        return max(0, share - slots), share + slots
+    return slots, slots
+
+
+def check_load(cell: Cell, placement: Placement, result: loadgen.Result) -> None:
+    """Failed, with the reason, when the portion did not measure what it claims."""
+    evidence = Evidence(cell=cell, placement=placement, asked_s=result.duration_s, load=result, cpu_s={},
+                        sample_gap_s=0.0, busy={}, steal=0.0, tcp={}, unpinned=(), counted=None)
+    broken = [reason for rule in RULES if rule.name in KEPT and (reason := rule.broken(evidence, rule.threshold))]
+    if broken:
+        raise Failed("; ".join(broken))
+    least, most = expected_full(cell, result.handshakes)
+    if not least <= result.handshakes_full <= most:
+        raise Failed(f"{result.handshakes_resumed} of {result.handshakes} handshakes were resumed, "
+                     f"not {result.handshakes - most}: {result.resume_refused} sessions were refused")
+
+
+class Clocks:
+    """CPU time of all processes of a program, which are those that it had when it was ready."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._pids = sessions.members(program.session)
+
+    def read_s(self) -> float:
+        try:
+            return sum(time.clock_gettime(sampler.process_clock(pid)) for pid in self._pids)
+        except OSError as error:
+            raise Failed(f"a process of the {self._program.role} died: it {describe_end(self._program)}") from error
+
+
+def load_command(cell: Cell, placement: Placement, address: str, count: int, json_file: Path,
+                 limit_s: float = LIMIT_S) -> list[str]:
+    """What a run's cell has, but so many ops instead of a time."""
+    *command, url = loadgen.command(cell, placement, address, limit_s, 0.0, json_file)
+    return [*command, "-n", str(count), url]
+
+
+class Bench:
+    """One cell with everything started, ready to put portions on its arms."""
+
+    def __init__(self, cell: Cell, placement: Placement, builds: dict[str, Build], directory: Path, logs: str,
+                 programs: list[Program]) -> None:
+        self.cell, self.placement, self.directory, self.logs, self.programs = cell, placement, directory, logs, programs
+        backend = start_backend(cell, placement, directory, Path(f"{logs}-backend.log"), programs)
+        self.backend = programs[-1]
+        self.backend_clocks = Clocks(self.backend)
+        task = Task(cell, placement.subject, certificate(cell.cert_key), backend, 0, directory)
+        self.addresses: dict[str, str] = {}
+        self.subjects: dict[str, Program] = {}
+        for arm, build in builds.items():
+            driver = build.driver(DRIVERS[cell.subject])
+            self.addresses[arm] = start_subject(driver, task, Path(f"{logs}-{arm}.log"), programs)
+            self.subjects[arm] = programs[-1]
+        self.clocks = {arm: Clocks(program) for arm, program in self.subjects.items()}
+        self.trials = {arm: Trial(arm) for arm in builds}
+
+    def put(self, arm: str, count: int) -> tuple[float, loadgen.Result]:
+        """So many ops on an arm. CPU seconds that they cost it, and what the client saw."""
+        json_file, serving = self.directory / "load.json", [self.backend, self.subjects[arm]]
+        begin_s, backend_s = self.clocks[arm].read_s(), self.backend_clocks.read_s()
+        command = load_command(self.cell, self.placement, self.addresses[arm], count, json_file)
+        load = start("client", command, self.placement.client, Path(f"{self.logs}-client.log"))
+        self.programs.append(load)
+        if strayed := watch(load, serving, math.inf, LIMIT_S + DRAIN_LIMIT_S, poll_s=0.002):
+            raise Failed(f"not on its CPUs: {', '.join(sorted(strayed))}")
+        self.programs.remove(load)
+        if load.popen.returncode not in loadgen.MEASURED:
+            raise Failed(f"load generator {describe_end(load)}")
+        try:
+            result = loadgen.read(json_file)
+        except ValueError as error:
+            raise Failed(f"{error} ({last_line(load.log)})") from error
+        json_file.unlink()
+        check_load(self.cell, self.placement, result)
+        cost_s = self.clocks[arm].read_s() - begin_s
+        trial = self.trials[arm]
+        trial.add(result.totals)
+        trial.loaded_s += result.duration_s
+        trial.busy_s["subject"] += cost_s
+        trial.busy_s["backend"] += self.backend_clocks.read_s() - backend_s
+        trial.busy_s["client"] += result.cpu_s
+        return cost_s, result
+
+    def warm_up(self, arm: str) -> float:
+        """CPU seconds an op, about."""
+        cost_s, result = self.put(arm, WARM_UP_OPS[self.cell.keeps_alive])
+        return cost_s / ops(self.cell, result)
+
+    def measure(self, arm: str, count: int) -> None:
+        cost_s, result = self.put(arm, count)
+        done = ops(self.cell, result)
+        self.trials[arm].costs_us.append(1e6 * cost_s / done)
+        self.trials[arm].rates_per_s.append(done / result.duration_s)
+
+    def check_arm(self, arm: str) -> None:
+        """After its last portion: what only the whole trial can tell."""
+        statistics = printed_address(self.subjects[arm], "stats")
+        trial = self.trials[arm]
+        if statistics:
+            nothing = dict.fromkeys(read_counters(statistics), 0)
+            counted = settled_counters(statistics, nothing, trial.totals)
+            if differences := count_differences(counted, trial.totals, 0):
+                raise Failed("the subject counted otherwise than the client: " + ", ".join(differences))
+        share = {role: busy / trial.loaded_s for role, busy in trial.busy_s.items()}
+        beside = share["client"] + (share["backend"] if self.placement.backend == self.placement.client else 0.0)
+        if share["subject"] < RESTS and share["subject"] < beside:
+            raise Failed(f"client-bound: load generator and backend had {percent(beside)} of a CPU, the subject "
+                         f"{percent(share['subject'])}")
+
+
+def measure_block(cell: Cell, placement: Placement, builds: dict[str, Build], sequence: list[str],
+                  portion_ops: Callable[[float], int], directory: Path, logs: str) -> Block:
+    """From nothing running to nothing running. `portion_ops` says how many ops a portion has, from what one costs."""
+    with crew() as programs:
+        bench = Bench(cell, placement, builds, directory, logs, programs)
+        costs_s = {arm: bench.warm_up(arm) for arm in builds}
+        count = portion_ops(costs_s["base"])
+        before, begin = sampler.read_machine(), time.monotonic()
+        used_s = sum(trial.busy_s["subject"] for trial in bench.trials.values())
+        for arm in sequence:
+            bench.measure(arm, count)
+        length_s, after = time.monotonic() - begin, sampler.read_machine()
+        used_s = sum(trial.busy_s["subject"] for trial in bench.trials.values()) - used_s
+        for arm in builds:
+            bench.check_arm(arm)
+    cpus = len(placement.subject)
+    busy_s, steal_s = (sum(after[cpu][which] - before[cpu][which] for cpu in placement.subject) for which in (0, 1))
+    return Block(bench.trials, max(0.0, busy_s - used_s) / length_s / cpus, steal_s / length_s / cpus, count)

@@ -1,0 +1,172 @@
+"""The decision and what is said of it, on samples made up for the purpose."""
+import json
+import math
+import random
+import time
+from xml.etree import ElementTree
+
+import numpy
+import pytest
+from tlsdyno_suite import gate, gate_report, instructions
+from tlsdyno_suite.block import ARMS, Block, Trial, order
+from tlsdyno_suite.cell import Cell
+from tlsdyno_suite.gate import Sample
+from tlsdyno_suite.refusal import Refused
+
+LOOKS = 3
+MARGIN = math.log(1.03)
+CELL = Cell("reference", "", "ecdsa:P-256", "TLSv1.3", "TLS_AES_128_GCM_SHA256", "X25519", "never", "any", 1, 0, 0, 1,
+            1, "tcp", "closed")
+
+
+def noise(seed, n, deviation=0.01, shift=0.0):
+    return (numpy.random.default_rng(seed).normal(0, deviation, n) + shift).tolist()
+
+
+def sample(label="cell", n=12, shift=0.0, deviation=0.01, twin=None, **more):
+    return Sample(label, 100.0, 100.0 * math.exp(shift), paired=noise(1, n, deviation, shift),
+                  twin=noise(2, n, deviation) if twin is None else twin, **more)
+
+
+def verdicts(*samples, margin=MARGIN):
+    return [cell.verdict for cell in gate.judge(samples, LOOKS, margin).cells]
+
+
+def test_each_verdict():
+    assert verdicts(sample(shift=0.05)) == ["regression"]
+    assert verdicts(sample()) == ["pass"]
+    assert verdicts(sample(shift=0.02)) == ["pass"]                       # proven, and less than the threshold
+    assert verdicts(sample(shift=-0.05)) == ["faster"]
+    assert verdicts(sample(n=5, shift=0.05)) == ["inconclusive"]          # too few for anything to be proven
+    assert verdicts(sample(deviation=0.2)) == ["inconclusive"]
+    assert verdicts(sample(invalid="it failed")) == ["invalid"]
+
+
+def test_noise_raises_what_counts_as_a_regression_but_not_what_passes():
+    loud = noise(2, 12, 0.1)
+    outcome = gate.judge([sample(shift=0.04, twin=loud)], LOOKS, MARGIN)
+    (cell,) = outcome.cells
+    assert cell.floor > 0.04 and cell.threshold == cell.floor and cell.verdict == "inconclusive"
+    assert verdicts(sample(twin=loud)) == ["pass"]
+
+
+def test_more_cells_need_more_proof():
+    # Of seven blocks all slower: p is 1/128, within a third of 5 % for one cell and not for a quarter of that.
+    slow = sample(n=7, shift=0.1)
+    assert verdicts(slow) == ["regression"]
+    assert verdicts(slow, *(sample(f"other {number}") for number in range(3)))[0] == "inconclusive"
+
+
+def test_a_base_that_differs_from_itself_makes_the_cell_invalid():
+    outcome = gate.judge([sample(shift=0.1, twin=noise(2, 12, 0.001, 0.05))], LOOKS, MARGIN)
+    assert outcome.verdict == "invalid"
+    assert outcome.cells[0].reason.startswith("A/A check: the base differs from itself by +5.1 %")
+    # Two copies of a file always differ by something. What is less than half of the margin turns no verdict.
+    assert verdicts(sample(twin=noise(2, 12, 0.001, 0.01))) == ["pass"]
+
+
+def test_the_worst_verdict_is_that_of_the_whole():
+    slow, spoilt, open_, good = (sample(shift=0.1), sample(invalid="it failed"), sample(deviation=0.2), sample())
+    for samples, verdict, status in (
+            ((good, open_, spoilt, slow), "regression", 1), ((good, open_, spoilt), "invalid", 4),
+            ((good, open_), "inconclusive", 3), ((good, sample(shift=-0.1)), "pass", 0)):
+        assert gate.judge(samples, LOOKS, MARGIN).verdict == verdict and gate.exit_status(verdict, None) == status
+    assert (gate.exit_status("inconclusive", "pass"), gate.exit_status("inconclusive", "fail")) == (0, 1)
+    assert (gate.exit_status("invalid", "pass"), gate.exit_status("regression", "pass")) == (4, 1)
+
+
+def test_planning_is_done_when_more_blocks_could_change_nothing():
+    assert gate.judge([sample(shift=0.1), sample(deviation=0.2)], LOOKS, MARGIN).decided()
+    assert gate.judge([sample(), sample(invalid="it failed")], LOOKS, MARGIN).decided()
+    assert not gate.judge([sample(), sample(deviation=0.2)], LOOKS, MARGIN).decided()
+
+
+def test_instructions_are_judged_by_the_range_of_their_counts():
+    def judged(base, new, margin=math.log(1.005)):
+        return instructions.Counts(CELL, list(base), list(new)).judged(margin)
+
+    assert judged((1000, 1001, 1000), (1009, 1010, 1011)).verdict == "regression"
+    assert judged((1000, 1001, 1000), (1003, 1002, 1003)).verdict == "pass"
+    assert judged((1000, 1001, 1000), (990, 991, 990)).verdict == "faster"
+    assert judged((1000, 1001, 1000), (1004, 1000, 1009)).verdict == "inconclusive"
+    loud = judged((1000, 1008, 1000), (1020, 1020, 1020))
+    assert loud.verdict == "invalid" and loud.reason == "A/A check: counts of the base differ by 0.80 %"
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "101", "much", "nan", ""])
+def test_a_threshold_that_is_none_is_refused(text):
+    with pytest.raises(Refused, match="--threshold"):
+        gate.parse_margin(text)
+
+
+def test_statistics_cost_little():
+    """Time of this process's own, so a slow machine has to be forty times slower to break it."""
+    begin = time.process_time()
+    for looked in (8, 12, 24):
+        gate.judge([sample(f"cell {number}", n=looked) for number in range(5)], LOOKS, MARGIN)
+    assert time.process_time() - begin < 2.0
+
+
+def test_any_two_arms_of_a_block_are_mirrored():
+    orders = [order(random.Random(seed)) for seed in range(50)]
+    assert len({tuple(each) for each in orders}) > 10 and orders[7] == order(random.Random(7))
+    for sequence in orders:
+        assert [sequence.count(arm) for arm in ARMS] == [4, 4, 4]
+        for half in (sequence[:6], sequence[6:]):
+            assert half == half[::-1]
+
+
+def test_a_burst_that_hits_some_portions_is_left_out():
+    def trial(arm, *costs):
+        return Trial(arm, list(costs), [1000.0] * len(costs))
+
+    calm = Block({"base": trial("base", 100, 101, 99, 100), "new": trial("new", 110, 110, 109, 111),
+                  "again": trial("again", 100, 100, 100, 99)}, 0, 0, 10)
+    burst = Block({**calm.trials, "base": trial("base", 100, 180, 99, 250), "new": trial("new", 110, 300, 109, 150)},
+                  0, 0, 10)
+    assert math.expm1(calm.paired) == pytest.approx(0.1, abs=0.01)
+    assert burst.paired == calm.paired
+
+
+@pytest.fixture
+def report():
+    samples = [sample("slow | er", shift=0.1, base_rate_per_s=1000.0, new_rate_per_s=900.0), sample("same"),
+               sample("loud", n=5), sample("broken", invalid="errors: <reset> 3")]
+    return gate_report.Report("A gate", "run-1", "CPU us/op", gate.judge(samples, LOOKS, MARGIN), 1, {"path": "/a"},
+                              {"path": "/b"}, notes=["something happened"])
+
+
+def test_one_screen_for_people(report):
+    lines = gate_report.text(report).splitlines()
+    assert len(lines) < 24 and max(map(len, lines)) <= 120
+    rows = {line.split("  ")[0]: line for line in lines}
+    assert "+10" in rows["slow | er"] and rows["slow | er"].endswith("REGRESSION")
+    assert " ~ " in rows["same"] and rows["same"].endswith("pass")
+    assert " any " in rows["loud"] and rows["loud"].endswith("inconclusive")
+    assert rows["broken"].endswith("INVALID") and "broken: errors: <reset> 3" in lines
+    assert "something happened" in lines and lines[-1].startswith("Verdict: REGRESSION (slow | er +10")
+
+
+def test_json_holds_every_figure_and_no_infinity(report):
+    data = json.loads(json.dumps(gate_report.as_data(report), allow_nan=False))
+    assert (data["verdict"], data["exit_status"]) == ("regression", 1)
+    slow, same, loud, broken = data["cells"]
+    assert slow["change"] == pytest.approx(0.1, abs=0.02) and slow["low"] < slow["change"] < slow["high"]
+    assert 0 < slow["p"] < 0.01 and slow["proven"] and not same["proven"]
+    assert loud["low"] is None and loud["detectable"] is None and loud["change"] is not None
+    assert broken["change"] is None and broken["reason"] == "errors: <reset> 3"
+
+
+def test_junit_has_a_case_for_each_cell(report):
+    suite = ElementTree.fromstring(gate_report.junit(report))
+    assert {name: suite.get(name) for name in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "4", "failures": "1", "errors": "1", "skipped": "1"}
+    kinds = {case.get("name"): [child.tag for child in case if child.tag != "system-out"] for case in suite}
+    assert kinds == {"slow | er": ["failure"], "same": [], "loud": ["skipped"], "broken": ["error"]}
+
+
+def test_the_markdown_table_is_one(report):
+    lines = gate_report.markdown(report).splitlines()
+    table = [line.replace("\\|", "") for line in lines if line.startswith("|")]
+    assert len(table) == 6 and len({line.count("|") for line in table}) == 1
+    assert lines[0].startswith("### ❌ A gate: REGRESSION") and "- something happened" in lines
