@@ -31,8 +31,8 @@ def refusal(*arguments: object) -> str:
 FILE_OPTIONS = ["", "--pem-file", "--config", "--ticket-keys", "--ocsp", "--client-ca", "--ca", "--pidfile"]
 
 
-@pytest.mark.parametrize(("option", "kind"), [*((option, kind) for option in FILE_OPTIONS for kind in ("fifo", "device")),
-                                              ("--access-log", "fifo")])
+@pytest.mark.parametrize(("option", "kind"), [*((option, "fifo") for option in [*FILE_OPTIONS, "--access-log"]),
+                                              *((option, "device") for option in FILE_OPTIONS)])
 def test_what_is_no_file_is_refused_and_not_waited_for(option: str, kind: str, ecdsa: str, tmp_path: Path) -> None:
     file = Path("/dev/zero")
     if kind == "fifo":
@@ -197,7 +197,8 @@ def test_a_certificate_that_is_of_no_use_is_refused_on_a_reload(fault: str, tmp_
             else:
                 pem.touch()
         check_refused(server, {
-            "expired": f"{pem}: the certificate expired on: 20", "future": f"{pem}: the certificate is not valid before",
+            "expired": f"{pem}: the certificate expired on: 20",
+            "future": f"{pem}: the certificate is not valid before: 20",
             "fifo": f"{pem}: cannot be read: not a regular file",
             "empty": f"{pem}: cannot be read: the file is empty",
             "key only": f"{pem}: no certificate can be read: there is none in this file",
