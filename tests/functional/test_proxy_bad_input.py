@@ -74,7 +74,7 @@ def test_a_time_without_sense_is_refused(ecdsa: str) -> None:
 def test_a_cache_larger_than_the_machine_is_refused(ecdsa: str, tmp_path: Path) -> None:
     """With certificates of clients, so that it is more than even a large machine has."""
     authority = Authority(tmp_path / "authority").certificate
-    options = ("-b", "127.0.0.1:1", "-C", "100000000", "--client-ca", authority, ecdsa)
+    options: list[object] = ["-b", "127.0.0.1:1", "-C", "100000000", "--client-ca", authority, ecdsa]
     if os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE") > 100_000_000 * 4096:
         pytest.skip("this machine has room for the largest cache that can be asked for")
     assert refusal(*options) == "--session-cache: 100000000 sessions take 396728 MiB, more than this machine has"
@@ -116,7 +116,7 @@ def test_headers_that_exclude_each_other_in_one_place_are_refused(ecdsa: str, tm
     config.write_text("write-ip = yes\nwrite-proxy = v2\n")
     complaint = "--write-proxy: cannot be had together with --write-ip"
     # Also where the command line has one: a file that is wrong in itself is not passed over.
-    for more in ([], ["--write-ipv4"]):
+    for more in (["--quiet"], ["--write-ipv4"]):
         assert refusal("--config", config, "-b", "127.0.0.1:1", *more, ecdsa) == complaint
     config.write_text("write-ip = yes\n")
     assert refusal("--config", config, "-b", "127.0.0.1:1", "--write-ip", "--write-proxy=v2", ecdsa) == complaint
