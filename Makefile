@@ -6,6 +6,8 @@
 #   make fuzz       fuzz what the programs read of others: 30 minutes of CPU time, or FUZZ_SECONDS=
 #   make soak       the proxy at full load with all that can befall it: ten minutes, or SOAK_SECONDS=
 #   make check-gate what the regression gate finds, and how often it cries wolf: ninety minutes at most
+#   make valgrind   the proxy under valgrind's memcheck: 10,000 connections, or VALGRIND_CONNECTIONS=
+#   make aborted-handshakes   100,000 handshakes that are broken off, or ABORTED_HANDSHAKES=: nothing is left behind
 #   make testssl    scan the proxy with testssl.sh
 #   make lint       formatting, static analysis
 #   make SAN=1 ...  the same with AddressSanitizer and UndefinedBehaviorSanitizer, in build/san/
@@ -189,6 +191,22 @@ check-gate: deps-test
 		$(MAKE) --no-print-directory -s -j2 PROXY_SLOWDOWN=$$n $(BUILD)/slow-$$n/proxy; done
 	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" PYTHONPYCACHEPREFIX="$(CURDIR)/build/pycache" \
 	$(PYTHON) tests/functional/check_gate.py
+
+VALGRIND_CONNECTIONS ?= 10000
+.PHONY: valgrind
+valgrind: deps-test
+	@$(MAKE) --no-print-directory -s -j2 all
+	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" PYTHONPYCACHEPREFIX="$(CURDIR)/build/pycache" \
+	$(PYTHON) tests/functional/valgrind.py $(VALGRIND_CONNECTIONS)
+
+# The same test has a tenth of them in make test.
+ABORTED_HANDSHAKES ?= 100000
+.PHONY: aborted-handshakes
+aborted-handshakes: deps-test
+	@$(MAKE) --no-print-directory -s -j2 all
+	@TLSDYNO_ABORTED_HANDSHAKES=$(ABORTED_HANDSHAKES) TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" \
+	PYTHONPYCACHEPREFIX="$(CURDIR)/build/pycache" $(PYTHON) -m pytest $(PYTEST_FLAGS) -p no:cacheprovider \
+	-k aborted_handshakes tests/functional/test_proxy_faults.py
 
 C_FILES = $(shell git ls-files '*.c' '*.h')
 SHELL_FILES := scripts/install-deps .ci/run tests/fuzz/run

@@ -266,6 +266,14 @@ void access_log_start(struct access_log *log, struct ev_loop *loop, int fd, enum
     log->timer.data = log;
 }
 
+void access_log_close(struct access_log *log) {
+    access_log_flush(log);
+    if (log->fd >= 0)
+        ev_timer_stop(log->loop, &log->timer);
+    free(log->lines);
+    log->lines = NULL;
+}
+
 /* "2026-01-31T12:34:56.789Z", without a system call; the date is made once a second. */
 static const char *format_now(struct access_log *log) {
     double now = ev_now(log->loop), whole = floor(now);

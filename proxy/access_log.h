@@ -47,8 +47,11 @@ void access_log_start(struct access_log *log, struct ev_loop *loop, int fd, enum
 
 void access_log_write(struct access_log *log, const struct visit *visit);
 
-/* Writes what is held, as far as the file takes it: before a worker ends. */
+/* Writes what is held, as far as the file takes it. */
 void access_log_flush(struct access_log *log);
+
+/* The same, and frees all: before a worker ends. */
+void access_log_close(struct access_log *log);
 
 /* The line of a visit, with its end; line holds ACCESS_LINE_MAX bytes. date is RFC 3339. Returns its length. */
 size_t access_log_line(char *line, enum access_log_format format, const char *date, const struct visit *visit);

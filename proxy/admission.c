@@ -42,15 +42,21 @@ struct admission {
 /* A process may be killed between any two of its stores: where their order matters, the compiler must keep it. */
 #define IN_ORDER() __atomic_signal_fence(__ATOMIC_SEQ_CST)
 
+static void *allocate(size_t bytes) {
+    void *memory = calloc(1, bytes);
+
+    if (!memory)
+        fail(EXIT_FAILED, "--maxconn: out of memory");
+    return memory;
+}
+
 struct admission *admission_new(uint64_t limit, int workers) {
     struct admission *admission;
     pthread_mutexattr_t attributes;
 
     if (!limit)
         return NULL;
-    admission = calloc(1, sizeof *admission + (size_t)workers * sizeof *admission->wake);
-    if (!admission)
-        fail(EXIT_FAILED, "--maxconn: out of memory");
+    admission = allocate(sizeof *admission + (size_t)workers * sizeof *admission->wake);
     admission->shared = shared_memory_new(sizeof *admission->shared + (size_t)workers * sizeof(struct share));
     admission->limit = limit;
     admission->workers = workers;

@@ -16,7 +16,10 @@
 
 struct admission;
 
-/* In the master, before the workers are forked. NULL for a limit of 0: all are admitted. */
+/*
+ * In the master, before the workers are forked. NULL for a limit of 0: all are admitted. free() frees what is this
+ * process's own.
+ */
 struct admission *admission_new(uint64_t limit, int workers);
 
 /* In the master, after a worker has ended, however it did: the others hear of it, and so do those to come. NULL is

@@ -164,7 +164,7 @@ static int run_worker(const struct prefork_worker *self, struct ev_loop *loop, v
                      (enum access_log_format)current->settings->log_format, worker.counters);
     drop_privileges(master);
     status = worker_run(&worker, master->listener[self->index]);
-    access_log_flush(&worker.access_log);
+    access_log_close(&worker.access_log);
     return status;
 }
 

@@ -69,9 +69,6 @@ static void read_counters(const struct stats *stats, struct snapshot *snapshot) 
         add_counters(&snapshot->worker[stats->workers], &snapshot->worker[worker]);
         snapshot->processes[stats->workers] += snapshot->processes[worker];
     }
-    if (stats->clients)
-        snapshot->top_count = client_table_top(stats->clients, (size_t)stats->slots, snapshot->top, stats->top_clients,
-                                               &snapshot->top_error);
 }
 
 static void free_snapshot(struct snapshot *snapshot) {
@@ -100,6 +97,10 @@ static bool take_snapshot(const struct stats *stats, struct snapshot *snapshot) 
         if (!(before & 1) && before == __atomic_load_n(&stats->master->sequence, __ATOMIC_RELAXED))
             break;
     }
+    /* Nothing moves between these tables. */
+    if (stats->clients)
+        snapshot->top_count = client_table_top(stats->clients, (size_t)stats->slots, snapshot->top, stats->top_clients,
+                                               &snapshot->top_error);
     return true;
 }
 

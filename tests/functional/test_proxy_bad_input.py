@@ -31,8 +31,8 @@ def refusal(*arguments: object) -> str:
 FILE_OPTIONS = ["", "--pem-file", "--config", "--ticket-keys", "--ocsp", "--client-ca", "--ca", "--pidfile"]
 
 
-@pytest.mark.parametrize(("option", "kind"), [*((option, kind) for option in FILE_OPTIONS for kind in ("fifo", "device")),
-                                              ("--access-log", "fifo")])
+@pytest.mark.parametrize(("option", "kind"), [*((option, "fifo") for option in [*FILE_OPTIONS, "--access-log"]),
+                                              *((option, "device") for option in FILE_OPTIONS)])
 def test_what_is_no_file_is_refused_and_not_waited_for(option: str, kind: str, ecdsa: str, tmp_path: Path) -> None:
     file = Path("/dev/zero")
     if kind == "fifo":
@@ -74,7 +74,7 @@ def test_a_time_without_sense_is_refused(ecdsa: str) -> None:
 def test_a_cache_larger_than_the_machine_is_refused(ecdsa: str, tmp_path: Path) -> None:
     """With certificates of clients, so that it is more than even a large machine has."""
     authority = Authority(tmp_path / "authority").certificate
-    options = ("-b", "127.0.0.1:1", "-C", "100000000", "--client-ca", authority, ecdsa)
+    options: list[object] = ["-b", "127.0.0.1:1", "-C", "100000000", "--client-ca", authority, ecdsa]
     if os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE") > 100_000_000 * 4096:
         pytest.skip("this machine has room for the largest cache that can be asked for")
     assert refusal(*options) == "--session-cache: 100000000 sessions take 396728 MiB, more than this machine has"
@@ -116,7 +116,7 @@ def test_headers_that_exclude_each_other_in_one_place_are_refused(ecdsa: str, tm
     config.write_text("write-ip = yes\nwrite-proxy = v2\n")
     complaint = "--write-proxy: cannot be had together with --write-ip"
     # Also where the command line has one: a file that is wrong in itself is not passed over.
-    for more in ([], ["--write-ipv4"]):
+    for more in (["--quiet"], ["--write-ipv4"]):
         assert refusal("--config", config, "-b", "127.0.0.1:1", *more, ecdsa) == complaint
     config.write_text("write-ip = yes\n")
     assert refusal("--config", config, "-b", "127.0.0.1:1", "--write-ip", "--write-proxy=v2", ecdsa) == complaint
@@ -197,7 +197,8 @@ def test_a_certificate_that_is_of_no_use_is_refused_on_a_reload(fault: str, tmp_
             else:
                 pem.touch()
         check_refused(server, {
-            "expired": f"{pem}: the certificate expired on: 20", "future": f"{pem}: the certificate is not valid before",
+            "expired": f"{pem}: the certificate expired on: 20",
+            "future": f"{pem}: the certificate is not valid before: 20",
             "fifo": f"{pem}: cannot be read: not a regular file",
             "empty": f"{pem}: cannot be read: the file is empty",
             "key only": f"{pem}: no certificate can be read: there is none in this file",

@@ -73,7 +73,8 @@ def test_a_client_without_a_certificate_is_told_from_one_that_was_verified(versi
 
 def test_a_name_that_is_not_ascii_is_told_in_utf_8(ecdsa: str, authority: Authority, tmp_path: Path) -> None:
     key, request, certificate = (tmp_path / name for name in ("key", "csr", "crt"))
-    openssl("req", "-new", "-nodes", "-utf8", "-subj", "/CN=Zoë", "-newkey", "rsa:2048", "-keyout", key, "-out", request)
+    openssl("req", "-new", "-nodes", "-utf8", "-subj", "/CN=Zoë", "-newkey", "rsa:2048", "-keyout", key, "-out",
+            request)
     authority.signed("-in", request, "-out", certificate, "-days", 3, "-utf8")
     both = tmp_path / "pem"
     both.write_text(key.read_text() + certificate.read_text())

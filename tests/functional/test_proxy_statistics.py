@@ -88,7 +88,7 @@ def test_each_way_to_fail_a_handshake_has_its_name(ecdsa: str) -> None:
                     lambda server: send(server, b"SSH-2.0-OpenSSH_9.2\r\n"),
                     lambda server: send(server, bytes(100))],
         "peer_gone": [lambda server: send(server, b""), lambda server: send(server, b"\x16\x03\x01"),
-                        lambda server: send(server, b"\x16\x03\x01\x02\x00\x01", reset=True)],
+                      lambda server: send(server, b"\x16\x03\x01\x02\x00\x01", reset=True)],
         "unsupported_version": [lambda server: openssl_client(server, "-tls1_1", "-cipher", "DEFAULT:@SECLEVEL=0")],
         "no_shared_cipher": [lambda server: openssl_client(server, "-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"),
                              lambda server: openssl_client(server, "-ciphersuites", "TLS_AES_256_GCM_SHA384",

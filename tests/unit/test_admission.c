@@ -59,11 +59,12 @@ static void without_a_limit_all_are_admitted(void **state) {
 
 static void a_place_goes_to_the_first_in_the_queue(void **state) {
     (void)state;
+    struct admission *admission = admission_new(1, 1);
     struct admission_queue queue;
     struct waiter held, waiter[3];
     int pair[2];
 
-    start_queue(&queue, admission_new(1, 1), 0);
+    start_queue(&queue, admission, 0);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
     held.fd = pair[0];
     assert_true(admission_ask(&queue, &held));
@@ -82,6 +83,7 @@ static void a_place_goes_to_the_first_in_the_queue(void **state) {
     assert_true(admission_ask(&queue, &held));
     assert_int_equal(left_count, 0);
     end_queue(&queue);
+    free(admission);
     close(pair[0]);
     close(pair[1]);
 }
@@ -107,6 +109,7 @@ static void a_place_granted_to_one_who_left_is_not_lost(void **state) {
     assert_true(admission_ask(&one, &held));
     end_queue(&one);
     end_queue(&other);
+    free(admission);
     close(pair[0]);
     close(pair[1]);
 }
@@ -161,6 +164,7 @@ static void killed_workers_leave_every_place_behind_and_no_lock_held(void **stat
         assert_true(admission_ask(&queue, &waiter));
     assert_false(admission_ask(&queue, &waiter));
     end_queue(&queue);
+    free(admission);
 }
 
 int main(void) {

@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -130,6 +131,7 @@ static void places_are_given_on_when_the_lock_s_owner_dies(void **state) {
         ev_loop_destroy(queue.loop);
         close(pair[0]);
         close(pair[1]);
+        free(admission);
     }
 }
 

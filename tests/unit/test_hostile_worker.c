@@ -147,10 +147,10 @@ static void a_worker_is_counted_where_the_master_put_it(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(the_master_survives_whatever_is_in_shared_memory, set_up),
-        cmocka_unit_test_setup(the_statistics_survive_it_too, set_up),
-        cmocka_unit_test_setup(a_worker_is_counted_where_the_master_put_it, set_up),
+        cmocka_unit_test(the_master_survives_whatever_is_in_shared_memory),
+        cmocka_unit_test(the_statistics_survive_it_too),
+        cmocka_unit_test(a_worker_is_counted_where_the_master_put_it),
     };
 
-    return cmocka_run_group_tests_name("hostile_worker", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("hostile_worker", tests, set_up, NULL);
 }

@@ -170,7 +170,9 @@ static void what_cannot_be_is_refused(void **state) {
     assert_non_null(
         strstr(refusal((struct proxy_settings){.backend_ca = missing, .backend_name = "x"}), "No such file"));
     assert_non_null(
-        strstr(refusal((struct proxy_settings){.backend_ca = "/dev/null", .backend_name = "x"}), "no certificate"));
+        strstr(refusal((struct proxy_settings){.backend_ca = "/dev/null", .backend_name = "x"}), "not a regular file"));
+    assert_non_null(
+        strstr(refusal((struct proxy_settings){.backend_ca = "/proc/version", .backend_name = "x"}), "no certificate"));
     assert_non_null(strstr(refusal((struct proxy_settings){.backend_name = longest}), "255"));
     assert_non_null(strstr(refusal((struct proxy_settings){.certificates = certificates, .certificate_count = 2}),
                            "one certificate"));
