@@ -151,7 +151,7 @@ bench-loadgen: deps-bench-loadgen
 	@$(MAKE) --no-print-directory -s -j2 all
 	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" $(PYTHON) scripts/bench-loadgen
 
-# The origin's CPU time a request beside nginx's: half a minute.
+# The origin's CPU time a request beside nginx's: a minute.
 .PHONY: bench-backend
 bench-backend: deps-bench
 	@$(MAKE) --no-print-directory -s -j2 all

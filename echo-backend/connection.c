@@ -16,6 +16,12 @@
 /* How long a client may go on sending after it was told that its connection ends. */
 #define LINGER_S 2.0
 
+/*
+ * The list of connections by activity is not brought up to date for less than this share of the idle timeout, which is
+ * so much longer for it.
+ */
+#define IDLE_GRAIN (1. / 16.)
+
 /* So many reads or writes in a row, then it is the turn of the other connections. */
 #define TURNS 16
 
@@ -80,10 +86,10 @@ static void list_append(struct connection *connection) {
 }
 
 static void mark_active(struct connection *connection) {
-    if (connection->worker->latest_active == connection) {
-        connection->active_at = ev_now(connection->worker->loop);
+    const struct worker *worker = connection->worker;
+
+    if (ev_now(worker->loop) - connection->active_at < worker->idle_timeout_s * IDLE_GRAIN)
         return;
-    }
     list_remove(connection);
     list_append(connection);
 }
@@ -167,10 +173,10 @@ static void delay_answer(struct connection *connection, bool was_served) {
     }
 }
 
-static void request_ended(struct connection *connection) {
+static void request_ended(struct connection *connection, bool keep_alive) {
     connection->in_request = false;
     connection->echo_begun = false;
-    if (!connection->request.keep_alive)
+    if (!keep_alive)
         connection->ending = true;
     else if (connection->parser_spent) /* kept by key K */
         http_framing_init_request(&connection->framing, connection->target, sizeof connection->target);
@@ -191,7 +197,7 @@ static void begin_echo(struct connection *connection) {
     connection->echo_begun = true;
 }
 
-static void answer(struct connection *connection) {
+static void answer(struct connection *connection, const struct request *request) {
     const struct worker *worker = connection->worker;
     const struct whoami_facts facts = {
         .stream = &connection->stream,
@@ -203,15 +209,25 @@ static void answer(struct connection *connection) {
     };
 
     connection->output.more_comes = connection->input && connection->input->begin < connection->input->end;
-    respond(&connection->output, &connection->request, &facts);
+    respond(&connection->output, request, &facts);
     connection->answer_due = false;
-    request_ended(connection);
+    request_ended(connection, request->keep_alive);
 }
 
 /* All of a request is there that is not an echo. */
 static void end_request(struct connection *connection) {
     connection->answer_due = true;
     delay_answer(connection, false);
+}
+
+/* There is room for an answer, so it is made at once, from where the request lies, if it is not to take its time. */
+static void take_known(struct connection *connection, const struct request *known) {
+    if (!connection->worker->service && known->delay_ns == 0) {
+        answer(connection, known);
+        return;
+    }
+    connection->request = *known;
+    end_request(connection);
 }
 
 static void keep_request(const struct connection *connection) {
@@ -251,7 +267,7 @@ static void take_event(struct connection *connection) {
         if (request->kind == REQUEST_ECHO) {
             begin_echo(connection);
             respond_echo_end(&connection->output, request);
-            request_ended(connection);
+            request_ended(connection, request->keep_alive);
         } else {
             keep_request(connection);
             end_request(connection);
@@ -274,9 +290,8 @@ static void take_input(struct connection *connection, size_t limit) {
         known = known_requests_find(bytes, limit, &known_bytes);
         if (known) {
             input->begin += known_bytes;
-            connection->request = *known;
             connection->requests++;
-            end_request(connection);
+            take_known(connection, known);
             return;
         }
         connection->whole = true;
@@ -297,7 +312,7 @@ static void digest(struct connection *connection) {
         if (room <= OUTPUT_RESERVE)
             return;
         if (connection->answer_due) {
-            answer(connection);
+            answer(connection, &connection->request);
             continue;
         }
         length = input ? input->end - input->begin : 0;
@@ -539,12 +554,12 @@ ev_tstamp connection_close_idle(struct worker *worker) {
 
     while (worker->longest_idle) {
         struct connection *connection = worker->longest_idle;
-        ev_tstamp left_s = connection->active_at + worker->idle_timeout_s - now;
+        ev_tstamp left_s = connection->active_at + worker->idle_timeout_s * (1. + IDLE_GRAIN) - now;
 
         if (left_s > 0.)
             return left_s;
-        if (connection->delayed)
-            mark_active(connection); /* it is not the client who keeps us waiting */
+        if (connection->delayed) /* it is not the client who keeps us waiting */
+            mark_active(connection);
         else
             close_connection(connection);
     }

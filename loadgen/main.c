@@ -123,7 +123,9 @@ static const struct option_spec options[] = {
      "with --rate: evenly spaced (fixed), or at random, independent of each other, in the same order in every run",
      &arrivals_choice, .choices = arrivals_names},
     {"burst", 0, OPTION_UINT, "N",
-     "N connections at once, one transaction each (or none), then stop; their latency counts from that one moment",
+     "N connections at once, one transaction each (or none), then stop; their latency counts from that one moment. "
+     "With "
+     "--warmup T they are opened in that time and rest, and what leaves at once, at its end, is their requests",
      &burst, .min = 1, .max = CONNECTIONS_MAX},
     {"hold", 0, OPTION_FLAG, NULL,
      "keep -c connections open for the duration: each has a transaction when it is opened, and then one in every "
@@ -249,7 +251,6 @@ static void check_burst(void) {
     refuse_beside("--burst", (const struct given[]){{"--connections", plan.connections > 0},
                                                     {"--duration", plan.duration_ns > 0},
                                                     {"--requests", plan.pacing.limit > 0},
-                                                    {"--warmup", plan.warmup_ns > 0},
                                                     {"--ramp", plan.pacing.ramp_ns > 0},
                                                     {"--rate", plan.pacing.rate_per_s > 0},
                                                     {"--hold", plan.hold},
@@ -257,6 +258,8 @@ static void check_burst(void) {
     if (plan.requests_per_connection > 1)
         fail(EXIT_USAGE, "--burst: %" PRIu64 ": is one transaction a connection, or none (--requests-per-connection)",
              burst);
+    if (plan.warmup_ns && plan.requests_per_connection == 0)
+        fail(EXIT_USAGE, "--warmup: there is nothing to open before a --burst of handshakes");
     plan.pacing.arrivals = ARRIVALS_BURST;
     plan.connections = plan.pacing.limit = burst;
 }
@@ -291,7 +294,8 @@ static void check_load(void) {
         plan.pacing.arrivals = arrivals_choice == 1 ? ARRIVALS_POISSON : ARRIVALS_FIXED;
     if (plan.coalesce_ns && plan.pacing.arrivals != ARRIVALS_NONE)
         fail(EXIT_USAGE, "--coalesce: not in the open loop, where every arrival has its moment");
-    plan.opens_ahead = plan.pacing.arrivals != ARRIVALS_NONE && plan.requests_per_connection > 1;
+    plan.opens_ahead =
+        burst ? plan.warmup_ns > 0 : plan.pacing.arrivals != ARRIVALS_NONE && plan.requests_per_connection > 1;
     if (plan.histogram_file && plan.requests_per_connection == 0)
         fail(EXIT_USAGE, "--histogram: %s: there are no transactions with --requests-per-connection 0",
              plan.histogram_file);

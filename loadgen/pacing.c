@@ -21,7 +21,7 @@ static uint64_t moment_of(const struct pacing *pacing, double position) {
     double ramp_ns = (double)pacing->ramp_ns, full_rate_ns;
 
     if (pacing->arrivals == ARRIVALS_BURST)
-        return pacing->start_ns;
+        return pacing->measured_from_ns;
     full_rate_ns = position / pacing->rate_per_ns;
     if (full_rate_ns < ramp_ns / 2)
         return pacing->start_ns + (uint64_t)(sqrt(2 * ramp_ns * full_rate_ns) + .5);

@@ -21,7 +21,7 @@ enum arrivals {
     ARRIVALS_NONE,    /* closed loop */
     ARRIVALS_FIXED,   /* evenly spaced */
     ARRIVALS_POISSON, /* independent of each other; the same sequence in every run */
-    ARRIVALS_BURST,   /* all of the limit when the load begins */
+    ARRIVALS_BURST,   /* all of the limit at the beginning of the measured phase */
 };
 
 struct pacing_config {

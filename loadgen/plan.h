@@ -40,8 +40,8 @@ struct plan {
     bool hold;                 /* a lost connection is an error, also while it rests */
     uint64_t hold_interval_ns; /* each held connection is asked once in this time */
     /*
-     * Open loop, several transactions a connection: connections are opened before there is something to do for them,
-     * and rest between their transactions.
+     * Open loop, several transactions a connection, or a burst after a warm-up: connections are opened before there is
+     * something to do for them, and rest between their transactions.
      */
     bool opens_ahead;
 

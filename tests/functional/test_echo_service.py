@@ -144,3 +144,27 @@ def test_a_model_that_is_none_is_refused(model):
     result = programs.run("echo-backend", "http", "--service-model", model, timeout=LONG_S)
     assert result.returncode == 2 and result.stdout == ""
     assert re.fullmatch(f"echo-backend: --service-model: {re.escape(model)}: .+\n", result.stderr)
+
+
+def burst_through_proxy(certificate, *options):
+    """100 requests at once through the proxy: what the server took, and the longest that a client waited."""
+    with Backend("http", "--service-model", "quadratic:1ms,4") as backend:
+        with programs.running("proxy", "-f", "127.0.0.1:0", "-b", backend.address, *options, certificate) as proxy:
+            result = programs.run("loadgen", "--burst", "100", "--warmup", "2s", "--timeout", "1m", "--json", "-",
+                                  f"https://{proxy.address}/?s=100")
+        assert result.returncode == 0, result.stderr
+        with backend.connect() as client:
+            told = service(client)
+    assert told["served"] == 100
+    longest_us = json.loads(result.stdout)["latency_us"]["transaction"]["max"]
+    assert longest_us > 1000 * told["longest_ms"]
+    return told, longest_us / 1000
+
+
+def test_a_limit_in_the_proxy_makes_a_burst_faster_for_everybody(ecdsa):
+    # The arithmetic: 100 together take 2500 ms each; 10 at a time 25 ms each, and the last is done after 250 ms.
+    free, longest_free_ms = burst_through_proxy(ecdsa)
+    limited, longest_limited_ms = burst_through_proxy(ecdsa, "--maxconn", "10")
+    assert free["most_in_flight"] > 90 and limited["most_in_flight"] == 10
+    assert limited["mean_ms"] < free["mean_ms"] / 8
+    assert longest_limited_ms < longest_free_ms / 2

@@ -258,6 +258,24 @@ def test_a_burst_is_at_the_target_all_at_once(pem, workers):
     assert result["transactions"] == result["connections_opened"] == result["connections"] == 30
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_after_a_warm_up_a_burst_is_of_requests_on_connections_that_rest(pem, workers):
+    opened = []  # how many connections there are when a request comes
+
+    def answer(head: bytes, body: bytes) -> bytes:
+        opened.append(server.counts["connections"])
+        return response()
+    with serving(server_context(pem), answer=answer) as server:
+        result = load("--burst", 30, "--warmup", "2s", "-w", workers, server.url)
+    agrees(result, server)
+    accounts_for_all(result)
+    assert opened == [30] * 30, "the first request came after the last handshake"
+    assert result["open_loop"] == {"arrivals": "burst", "due": 30, "done": 30, "failed": 0, "never_begun": 0,
+                                   "unfinished_at_end": 0}
+    assert (result["transactions"], result["connections_opened"]) == (30, 0)
+    assert result["totals"]["connections_opened"] == server.counts["connections"] == 30
+
+
 def test_a_burst_of_handshakes(pem):
     with serving(server_context(pem)) as server:
         result = load("--burst", 10, "--requests-per-connection", 0, server.url)
@@ -300,7 +318,8 @@ HTTPS = "https://127.0.0.1:1/"
     (["--burst", "3", "-c", "3"], "--burst: cannot be combined with --connections"),
     (["--burst", "3", "-d", "1s"], "--burst: cannot be combined with --duration"),
     (["--burst", "3", "-n", "3"], "--burst: cannot be combined with --requests"),
-    (["--burst", "3", "--warmup", "1s"], "--burst: cannot be combined with --warmup"),
+    (["--burst", "3", "--warmup", "1s", "--requests-per-connection", "0"],
+     "--warmup: there is nothing to open before a --burst of handshakes"),
     (["--burst", "3", "--ramp", "1s"], "--burst: cannot be combined with --ramp"),
     (["--burst", "3", "--rate", "1"], "--burst: cannot be combined with --rate"),
     (["--burst", "3", "--hold"], "--burst: cannot be combined with --hold"),

@@ -196,6 +196,24 @@ static void a_burst_is_due_all_at_once(void **state) {
     assert_int_equal(pacing_take(&pacing, PHASE_MEASURED, START_NS, &arrival), PACING_NEVER);
 }
 
+static void a_burst_waits_for_the_end_of_the_warm_up(void **state) {
+    const struct pacing_config config = {.arrivals = ARRIVALS_BURST, .limit = 2};
+    struct window window = {.start_ns = START_NS, .ramped_ns = START_NS, .measured_until_ns = UINT64_MAX};
+    struct arrival arrival;
+    struct pacing pacing;
+    (void)state;
+
+    window.measured_from_ns = START_NS + NS_PER_S;
+    pacing_init(&pacing, &config, &window, 0, 1);
+    assert_int_equal(pacing_take(&pacing, PHASE_WARMUP, START_NS, &arrival), PACING_LATER);
+    for (int i = 0; i < 2; i++) {
+        assert_false(pacing_is_exhausted(&pacing, PHASE_MEASURED, START_NS));
+        assert_int_equal(next(&pacing, &arrival), START_NS + NS_PER_S);
+        assert_true(arrival.measured);
+    }
+    assert_true(pacing_is_exhausted(&pacing, PHASE_MEASURED, START_NS + NS_PER_S));
+}
+
 static void nothing_begins_after_it_was_stopped(void **state) {
     const struct pacing_config config = {.arrivals = ARRIVALS_FIXED, .rate_per_s = 10};
     const struct window window = window_of(0, 10 * NS_PER_S);
@@ -239,6 +257,7 @@ int main(void) {
         cmocka_unit_test(random_arrivals_are_poisson_and_the_same_each_time),
         cmocka_unit_test(a_limit_is_shared_and_counts_measured_arrivals_only),
         cmocka_unit_test(a_burst_is_due_all_at_once),
+        cmocka_unit_test(a_burst_waits_for_the_end_of_the_warm_up),
         cmocka_unit_test(nothing_begins_after_it_was_stopped),
         cmocka_unit_test(a_closed_loop_begins_at_once_until_its_limit),
     };

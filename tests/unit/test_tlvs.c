@@ -85,7 +85,7 @@ static void any_bytes_are_safe(void **state) {
     (void)state;
 
     for (int round = 0; round < 20000; round++) {
-        uint8_t bytes[64];
+        uint8_t bytes[64] = {0};
         size_t length = (size_t)round % sizeof bytes;
         for (size_t i = 0; i < length; i++) {
             seed = seed * 1664525 + 1013904223;
