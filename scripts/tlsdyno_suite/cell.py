@@ -41,11 +41,11 @@ class Cell:
     cores: int
     backend: str
     # closed: each connection begins its next transaction when its last has ended; rate:R; hold: they rest; burst: all
-    # at once, one transaction each
+    # at once, one transaction each; search:MEAN,LOSS: the highest rate that meets the two
     loop: str
-    load_tool: str      # loadgen, wrk
-    maxconn: int        # connections that the subject may have to the backend at a time, the others wait; 0: no limit
-    service_model: str  # how long the backend takes for a request, as echo-backend spells it
+    load_tool: str = "loadgen"  # or wrk
+    maxconn: int = 0  # connections that the subject may have to the backend at a time, the others wait; 0: no limit
+    service_model: str = "none"  # how long the backend takes for a request, as echo-backend spells it
 
     @property
     def keeps_alive(self) -> bool:
@@ -56,6 +56,10 @@ class Cell:
     def holds(self) -> bool:
         """Whether the connections only have to be there: what is measured is the memory that they take."""
         return self.loop == "hold"
+
+    @property
+    def searches(self) -> bool:
+        return self.loop.startswith("search:")
 
     @property
     def bursts(self) -> bool:

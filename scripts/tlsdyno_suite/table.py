@@ -147,6 +147,9 @@ def parameter_text(name: str, value: str) -> str:
         return f"{value} backend"
     if name == "loop":
         # A closed loop is what all others are.
+        if value.startswith("search:"):
+            mean, _, loss = value[7:].partition(",")
+            return f"the highest rate with a mean below {mean} and less than {loss} % lost"
         words = {"hold": "held at rest", "burst": "all at once", "closed": ""}
         return words.get(value, f"{value[5:]} a second")
     if name == "load_tool":
