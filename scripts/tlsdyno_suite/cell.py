@@ -7,15 +7,15 @@ from . import ciphers, groups
 # What a scenario may ask for, in the order of the columns of results.csv.
 PARAMETERS = (
     "cert_key", "tls_version", "cipher", "group", "reuse", "resume_with", "requests_per_connection",
-    "request_bytes", "response_bytes", "connections", "cores", "backend", "loop", "load_tool", "maxconn",
-    "service_model",
+    "request_bytes", "response_bytes", "connections", "cores", "backend", "loop", "load_tool",
+    "load_workers", "maxconn", "service_model",
 )
 
 # Parameters a scenario need not name. The others have no value that everybody would expect.
 DEFAULTS: dict[str, int | str] = {
     "group": "X25519", "reuse": "never", "resume_with": "any", "requests_per_connection": 1,
     "request_bytes": 0, "response_bytes": 0, "cores": 1, "backend": "tcp", "loop": "closed",
-    "load_tool": "loadgen", "maxconn": 0, "service_model": "none",
+    "load_tool": "loadgen", "load_workers": 0, "maxconn": 0, "service_model": "none",
 }
 
 # More connections than this are not begun all at once: a listen queue would not hold them, and the last ones would wait
@@ -41,11 +41,12 @@ class Cell:
     cores: int
     backend: str
     # closed: each connection begins its next transaction when its last has ended; rate:R; hold: they rest; burst: all
-    # at once, one transaction each
+    # at once, one transaction each; search:MEAN,LOSS: the highest rate that meets the two
     loop: str
-    load_tool: str      # loadgen, wrk
-    maxconn: int        # connections that the subject may have to the backend at a time, the others wait; 0: no limit
-    service_model: str  # how long the backend takes for a request, as echo-backend spells it
+    load_tool: str = "loadgen"  # or wrk
+    load_workers: int = 0  # processes of the load generator; 0: one for each of its CPUs
+    maxconn: int = 0  # connections that the subject may have to the backend at a time, the others wait; 0: no limit
+    service_model: str = "none"  # how long the backend takes for a request, as echo-backend spells it
 
     @property
     def keeps_alive(self) -> bool:
@@ -56,6 +57,10 @@ class Cell:
     def holds(self) -> bool:
         """Whether the connections only have to be there: what is measured is the memory that they take."""
         return self.loop == "hold"
+
+    @property
+    def searches(self) -> bool:
+        return self.loop.startswith("search:")
 
     @property
     def bursts(self) -> bool:

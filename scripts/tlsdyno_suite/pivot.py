@@ -11,7 +11,7 @@ from .layout import CsvRow, Layout, by_cell
 from .published import Names
 from .statistics import median
 from .table import (
-    LOOPBACK_NOTE, Note, figure, mark_text, parameter_text, remarks, says_nothing, summary, wrap)
+    LOOPBACK_NOTE, RATE_LEFT_OUT, Note, figure, mark_text, parameter_text, remarks, says_nothing, summary, wrap)
 from .units import significant
 
 Line = tuple[str, ...]    # the values of the layout's rows, or of its columns
@@ -152,7 +152,8 @@ def annotate(layout: Layout, page: Page, notes: Notes) -> None:
                 entry.marks.add(notes.add("Not measured", reason, reason, column))
             for row in entry.rows:
                 for what, reason, kind in remarks(row):
-                    if what != "No floor":  # no table of this kind shows any
+                    # No table of this kind shows a floor, and one of costs no rate.
+                    if what != "No floor" and not (what == RATE_LEFT_OUT and row["stands"] in layout.value.stands):
                         entry.marks.add(notes.add(what, reason, kind, column))
 
 

@@ -20,8 +20,8 @@ IDENTITY = ("run_id", "scenario", "table",
             "case",
             "repeat", "subject", "subject_version", "load_tool", "engine", "backend", "placement")
 ASKED = ("cert_key", "tls_version", "cipher", "group", "reuse", "resume_with", "requests_per_connection",
-         "request_bytes", "response_bytes", "connections", "cores", "loop", "maxconn", "service_model",
-         "target_rate_per_s")
+         "request_bytes", "response_bytes", "connections", "cores", "loop", "load_workers", "maxconn",
+         "service_model",          "target_rate_per_s")
 AGREED = ("negotiated_version", "negotiated_cipher", "negotiated_group", "resumed_share")
 RATES = ("handshakes_full_per_s", "handshakes_resumed_per_s", "connections_per_s", "transactions_per_s",
          "received_bytes_per_s", "sent_bytes_per_s")
@@ -49,7 +49,7 @@ FIGURES = frozenset((*RATES, *LATENCY, *COST, *LIMIT[:3]))
 
 # Columns that came later, and what they would have held in a run made before.
 LATER = {"loop": "closed", "floor_kind": "library", "subject_idle_kib_per_connection": "",
-         "maxconn": "0", "service_model": "none", "service_mean_ms": ""}
+         "load_workers": "0", "maxconn": "0", "service_model": "none", "service_mean_ms": ""}
 
 Row = dict[str, Any]
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import floor, sessions
+from . import floor, search, sessions
 from .cell import Cell, contradiction
 from .certificates import certificate
 from .loads import loadgen, wrk
 from .placement import Placement, cpu_list, place, place_external
 from .port import accepts, free_port
-from .processes import Failed, Program, crew, describe_end, last_line, start, wait_until_ready
+from .processes import Failed, Program, crew, describe_end, last_line, start, stop, wait_until_ready
 from .programs import built
 from .record import Row, asked_row, measured_row, row_key
 from .sampler import Sampler, read_tcp_counters
@@ -112,7 +112,8 @@ class Plan:
         one = self.scenario.warmup_s + self.scenario.duration_s + OVERHEAD_S
         total = 0.0
         for _, cells in self.left():
-            total += sum(one + cell.ramp_s for cell in cells if not self.obstacle(cell))
+            total += sum((search.PROBES if cell.searches else 1) * one + cell.ramp_s
+                         for cell in cells if not self.obstacle(cell))
             total += len(self.floor_works(cells)) * (floor.DURATION_S + OVERHEAD_S)
         return total
 
@@ -263,8 +264,9 @@ def measure(plan: Plan, cell: Cell, placement: Placement, directory: Path, logs:
         address = start_subject(driver, task, Path(f"{logs}-subject.log"), programs)
         serving = list(programs)
         try:
-            evidence, rss_kib = put_load(plan, cell, placement, address, serving, programs, directory,
-                                         Path(f"{logs}-client.log"))
+            put = seek if cell.searches else put_load
+            evidence, rss_kib = put(plan, cell, placement, address, serving, programs, directory,
+                                    Path(f"{logs}-client.log"))
         except Failed:
             # A server that died is why whatever came after it failed.
             check_alive(serving)
@@ -282,6 +284,31 @@ def article_row(cell: Cell, directory: Path) -> Row:
         return {ARTICLE_ROW: wrk.row_file(directory / RESULT).read_text().strip()}
     except OSError as error:
         raise Failed(f"wrk's script left no row: {error.strerror}") from error
+
+
+def seek(plan: Plan, cell: Cell, placement: Placement, address: str, serving: list[Program], programs: list[Program],
+         directory: Path, log: Path) -> tuple[Evidence, int]:
+    """As put_load, at the highest rate that meets the cell's criterion."""
+    wanted = search.criterion(cell.loop)
+
+    def at(loop: str) -> tuple[Evidence, int]:
+        (directory / RESULT).unlink(missing_ok=True)
+        seen = put_load(plan, replace(cell, loop=loop), placement, address, serving, programs, directory, log)
+        stop(programs.pop())  # the load generator that has ended
+        return seen
+
+    def probe(rate: int) -> tuple[tuple[Evidence, int], bool]:
+        seen = at(f"rate:{rate}")
+        return seen, wanted.met(seen[0].load)
+
+    closed = at("closed")[0].load.rates.get("transactions_per_s")
+    if not closed:
+        raise Failed("nothing was answered")
+    found = search.search(closed, probe)
+    if found.best is None:
+        raise Failed(f"no rate met {cell.loop}, down to a hundredth of the closed loop's {closed:.0f} a second")
+    evidence, rss_kib = found.best
+    return replace(evidence, cell=cell, beyond=found.beyond[0] if found.beyond else None), rss_kib
 
 
 def load_command(plan: Plan, cell: Cell, placement: Placement, address: str, json_file: Path) -> list[str]:

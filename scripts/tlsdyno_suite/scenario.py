@@ -203,7 +203,9 @@ def load(path: Path, known_subjects: tuple[str, ...]) -> Scenario:
     axes = parse_axes(path, data.get("axes", {}))
     settings, placement = data["load"], data.get("placement", {})
     fixed = {name: value for name, value in settings.items() if name in PARAMETERS}
-    if fixed.get("cores") == "all-but-one":
+    if "cores" in placement:
+        if "cores" in fixed:
+            raise Refused(path, "placement.cores", "load sets cores already")
         fixed["cores"] = max(1, len(placement.get("cpus", os.sched_getaffinity(0))) - 1)
     check_parameters(path, axes, fixed)
     loaded = Scenario(

@@ -16,6 +16,7 @@ from .units import significant
 CsvRow = Mapping[str, str]
 Key = tuple[str, ...]  # of a section: its case, and the value of every parameter that varies
 
+RATE_LEFT_OUT = "Rate left out"
 LOOPBACK_NOTE = (
     "Client, subject and backend share one machine: on loopback the kernel does part of a receiver's work at the "
     "sender's expense, so figures compare subjects with each other, not with a network.")
@@ -147,10 +148,15 @@ def parameter_text(name: str, value: str) -> str:
         return f"{value} backend"
     if name == "loop":
         # A closed loop is what all others are.
+        if value.startswith("search:"):
+            mean, _, loss = value[7:].partition(",")
+            return f"the highest rate with a mean below {mean} and less than {loss} % lost"
         words = {"hold": "held at rest", "burst": "all at once", "closed": ""}
         return words.get(value, f"{value[5:]} a second")
     if name == "load_tool":
         return "" if value == "loadgen" else f"loaded by {value}"
+    if name == "load_workers":
+        return "" if value == "0" else f"{value} load worker" + ("" if value == "1" else "s")
     if name == "maxconn":
         return "" if value == "0" else f"{value} at once to the backend"
     if name == "service_model":
@@ -242,7 +248,7 @@ def remarks(row: CsvRow) -> list[tuple[str, str, str]]:
     so only the same words make the same footnote."""
     said = []
     if row["status"] == "invalid":
-        what = "Rate left out" if row["stands"] == "cost" else "INVALID, left out"
+        what = RATE_LEFT_OUT if row["stands"] == "cost" else "INVALID, left out"
         # A verdict joins its reasons with semicolons.
         said += [(what, reason, NUMERAL.sub("#", reason)) for reason in row["reason"].split("; ")]
     elif row["status"] != "ok":

@@ -30,6 +30,7 @@ class Evidence:
     tcp: dict[str, int]                # growth of the machine's counters of lost connections and segments
     unpinned: tuple[str, ...]          # roles seen on CPUs that are not theirs
     counted: dict[str, int] | None     # growth of the subject's own counters, if it has any
+    beyond: "Evidence | None" = None  # of a search: at the lowest rate that was too high
     service_mean_ms: float | None = None  # of a request in the backend, where that has a service model
     plain: bool = False                # the subject speaks no TLS
     external: bool = False             # the subject runs elsewhere: cpu_s is of the client only
@@ -176,11 +177,14 @@ def bottleneck_of(evidence: Evidence) -> tuple[str, str]:
 
 
 def bound(evidence: Evidence) -> str:
-    return bottleneck_of(evidence)[0]
+    return bottleneck_of(evidence.beyond or evidence)[0]
 
 
 def bottleneck(evidence: Evidence, _threshold: float) -> str | None:
-    return bottleneck_of(evidence)[1] or None
+    # Who kept a higher rate from being served well is seen at that rate.
+    if evidence.cell.searches and evidence.beyond is None:
+        return "no rate was too high"
+    return bottleneck_of(evidence.beyond or evidence)[1] or None
 
 
 def overlap(evidence: Evidence, _threshold: float) -> str | None:
@@ -189,6 +193,8 @@ def overlap(evidence: Evidence, _threshold: float) -> str | None:
 
 
 def errors(evidence: Evidence, threshold: float) -> str | None:
+    if evidence.cell.searches:
+        return None  # they are losses, of which it may have so many
     seen = {name: count for name, count in evidence.load.errors.items() if count > threshold}
     return "errors: " + ", ".join(f"{name} {count}" for name, count in seen.items()) if seen else None
 
@@ -208,8 +214,10 @@ def reuse(evidence: Evidence, tolerance: float) -> str | None:
     wanted = 1.0 - 1.0 / cell.reuse_period if cell.reuse_period else 1.0
     if share is None or not load.handshakes:
         return "no handshake in the window"
-    # A window cuts through a period somewhere, so it may hold one full handshake more or less than its share.
-    cut = 1.0 / load.handshakes if cell.reuse_period else 0.0
+    # A window cuts through a period somewhere, so it may hold one full handshake more or less than its share; in an
+    # open loop one for each connection, for these are used as they are free and not in turn.
+    cuts = cell.connections if cell.searches or cell.rate_per_s else 1
+    cut = cuts / load.handshakes if cell.reuse_period else 0.0
     if abs(share - wanted) > tolerance + cut + 1e-12:
         return f"{percent(share, 1)} of the handshakes were resumed, not {percent(wanted, 1)}: {why_full(load)}"
     return None
@@ -256,7 +264,8 @@ def negotiated(evidence: Evidence, _threshold: float) -> str | None:
         return "the load generator does not say what was negotiated"
     wanted = {"tls_version": cell.tls_version, "cipher": cell.cipher, "group": cell.group}
     # Before TLS 1.3 a session that is resumed has no key exchange, so no group.
-    without_exchange = cell.tls_version != "TLSv1.3" and cell.reuse != "never" or not ciphers.has_group(cell.cipher)
+    resuming = cell.tls_version != "TLSv1.3" and cell.reuse != "never"
+    without_exchange = resuming or not ciphers.has_group(cell.cipher)
     for agreed in load.negotiated:
         for name, value in wanted.items():
             got = agreed.get(name)
@@ -294,7 +303,7 @@ def length(evidence: Evidence, _threshold: float) -> str | None:
 
 def arrivals(evidence: Evidence, threshold: float) -> str | None:
     counts = evidence.load.open_loop
-    if counts is None:
+    if counts is None or evidence.cell.searches:
         return None
     if counts["never_begun"]:
         return f"{counts['never_begun']} of {counts['due']} that were due never began"

@@ -78,6 +78,8 @@ def listen():
 
 
 def load():
+    if recipe.get("only", option("--reuse")) != option("--reuse"):
+        recipe.clear()
     open(loading, "w").close()
     if recipe.get("strays") == name:
         os.sched_setaffinity(0, range(os.cpu_count()))

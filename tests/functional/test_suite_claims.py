@@ -54,6 +54,7 @@ WRONG = {
     "no such cell": ("cost(subject='reference', reuse='sometimes') < 1", "no cell has reuse=sometimes"),
     "several cells": ("cost(subject='reference', reuse='never') < 1",
                       "reuse=never selects several cells: they differ in size, response_bytes, backend"),
+    "equation": (f"{COST} == 1 + 1", "a claim is one comparison: <=, <, >= or >"),
     "too long": ("1 + " * 200 + "1 < 2", "longer than 500 characters"),
     "too deep": ("(" * 240 + "1" + ")" * 240 + " < 2", "not an expression"),
     "nul": ("1 < 2\\u0000", "not an expression"),
@@ -173,3 +174,18 @@ def test_peers_claims_what_is_to_be_reached():
     assert works - over_unix <= spoken_of
     assert {"must", "aim"} == {made.level for made in loaded.claims}
     assert len(scenario.expand(loaded)) == 5 * len(works) == 90
+
+
+@pytest.mark.parametrize("right, verdict", [(100, "holds"), (95, "holds"), (105, "holds"), (80, "does not hold"),
+                                            (120, "does not hold")])
+def test_an_equation_holds_within_what_it_says(tmp_path, right, verdict):
+    loaded = load(tmp_path, TWO + claim(f"{COST} == {right}", "within = 0.1"))
+    rows = [{"subject": "reference", "case": "size=small", "reuse": "never", "stands": "cost",
+             "subject_cpu_us_per_op": "100"}]
+    outcome = claims.check(loaded.claims, rows)[0]
+    assert outcome.verdict == verdict and f"100 within 10 % of {right}" in outcome.figures
+
+
+def test_an_equation_without_a_tolerance_and_a_tolerance_without_one_are_refused(tmp_path):
+    with pytest.raises(Refused, match="a claim with `within` is one comparison: =="):
+        load(tmp_path, TWO + claim(f"{COST} <= 1", "within = 0.1"))

@@ -1,4 +1,4 @@
-"""The whole way with the real programs: sessions resume as asked, counted alike on both sides, or a row is invalid."""
+"""The whole way with the real programs: sessions resume as asked, counted alike on both sides."""
 import csv
 import subprocess
 
@@ -46,7 +46,7 @@ def test_connections_that_stay_are_measured_at_work_at_rest_and_beyond_what_can_
 
 
 @pytest.mark.parametrize("kind", VERSIONS)
-def test_resumption_is_proven_on_both_sides_and_its_absence_is_seen(tmp_path, kind):
+def test_resumption_and_its_absence_are_proven_on_both_sides(tmp_path, kind):
     (tmp_path / "some.toml").write_text(VERSIONS[kind])
     result = subprocess.run([str(TLSDYNO), "run", str(tmp_path / "some.toml"), "--out", str(tmp_path / "out")],
                             capture_output=True, text=True)
@@ -63,7 +63,8 @@ def test_resumption_is_proven_on_both_sides_and_its_absence_is_seen(tmp_path, ki
     cost = {role: float(full[f"{role}_cpu_us_per_op"]) for role in ("subject", "client", "backend")}
     assert cost["subject"] > max(cost["client"], cost["backend"]) and min(cost.values()) > 0
     assert rows["reference", "never"]["resumed_share"] == "0" and rows["reference", "always"]["resumed_share"] == "1"
-    spoilt = rows["reference-no-resume", "always"]
-    assert (spoilt["status"], spoilt["stands"]) == ("invalid", "")
-    assert "0.0 % of the handshakes were resumed, not 100.0 %" in spoilt["reason"]
-    assert "counted" not in spoilt["reason"] and result.returncode == 4
+    # One that never resumes is measured as such, and held against full handshakes.
+    refusing = rows["reference-no-resume", "always"]
+    assert refusing["stands"] in ("cost", "all") and refusing["resumed_share"] == "0", refusing["reason"]
+    assert "counted" not in refusing["reason"] and result.returncode == 0
+    assert float(refusing["floor_cpu_us_per_op"]) == float(rows["reference", "never"]["floor_cpu_us_per_op"])

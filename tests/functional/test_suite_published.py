@@ -141,8 +141,7 @@ def test_each_scenario_in_the_tree_can_be_used(path):
     """Its claims and its published figures are all of cells that it has."""
     loaded = scenario.load(path, KNOWN)
     assert loaded.title and loaded.source
-    for each in loaded.layouts:
-        assert not loaded.beside or each.published.figures
+    assert bool(loaded.beside) == any(each.published.figures for each in loaded.layouts)
 
 
 @pytest.mark.parametrize("path", sorted((SCENARIOS / "published").glob("*.csv")), ids=lambda path: path.stem)
@@ -191,7 +190,8 @@ def test_a_run_that_is_copied_elsewhere_has_its_published_figures_with_it(place,
 
 def test_values_of_other_kinds_are_computed_from_their_columns():
     row = {"stands": "all", "received_bytes_per_s": "1e9", "transactions_per_s": "10", "cores": "2",
-           "capacity_per_core_per_s": "20", "requests_per_connection": "5", "transaction_mean_us": "1500"}
+           "capacity_per_core_per_s": "20", "requests_per_connection": "5", "loop": "closed",
+           "transaction_mean_us": "1500"}
     assert layout.VALUES["gbit_per_s"].read(row) == pytest.approx(8)
     assert layout.VALUES["gbit_per_s"].estimated(row) == pytest.approx(32)
     assert layout.VALUES["connections_per_s"].estimated(row) == pytest.approx(8)
@@ -200,3 +200,32 @@ def test_values_of_other_kinds_are_computed_from_their_columns():
     assert layout.VALUES["transaction_mean_ms"].estimated(row) is None
     kept = {**row, "requests_per_connection": "inf"}
     assert layout.VALUES["connections_per_s"].estimated(kept) is None
+    assert layout.VALUES["transactions_per_s"].estimated({**row, "loop": "search:100ms,0.1"}) is None
+
+
+MORE = """
+[[table]]
+title = "A tenth"
+rows = ["reuse"]
+columns = ["subject"]
+value = "transaction_max_ms"
+scale = 0.1
+published = "limits.csv"
+published_value = "longest"
+column = { mode = "reuse" }
+subject = "nginx"
+"""
+
+
+def test_a_file_of_other_words_is_understood(place):
+    (place / "limits.csv").write_text("mode,longest\nnever,50\nalways,25\n")
+    (place / "scenario.toml").write_text(SCENARIO.replace('["reference"]', '["reference", "nginx"]') + MORE)
+    write(place, {"transaction_max_us": 1_000_000})
+    text = cli.shown(place, "text")
+    assert "A tenth: ms, longest" in text
+    assert cells(text, "today") == ["100"] * 4
+    assert cells(text, "published") == ["unpublished", "50.0", "unpublished", "25.0"]
+    assert cells(text, "ratio") == ["x 2.00", "x 4.00"]
+    (place / "scenario.toml").write_text(SCENARIO + MORE.replace("transaction_max_ms", "connections_per_s"))
+    with pytest.raises(Refused, match="table.0..scale: connections_per_s may be an estimate"):
+        load(place)

@@ -26,7 +26,11 @@ MODERN = Cell(subject="", case="", cert_key="ecdsa:P-256", tls_version="TLSv1.3"
 OLD = replace(MODERN, cert_key="rsa:2048", tls_version="TLSv1.2", cipher="ECDHE-RSA-AES128-GCM-SHA256")
 CELLS = {"TLS 1.3 ticket": MODERN, "TLS 1.2 ticket": OLD, "TLS 1.2 ID": replace(OLD, resume_with="id")}
 VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
-RESUMING = [name for name in DRIVERS if name != "reference-no-resume"]
+# The relays that can be here: an article's other names for the reference are no others.
+RELAYS = [name for name, driver in DRIVERS.items()
+          if not (driver.origin or driver.external or driver.variant or name.startswith("tls-off"))]
+RESUMING = [name for name in RELAYS if DRIVERS[name].resumes]
+WEAK = replace(OLD, cert_key="rsa:1024", tls_version="TLSv1", cipher="AES256-SHA", resume_with="id")
 
 
 class Echo(socketserver.BaseRequestHandler):
@@ -116,7 +120,7 @@ def test_it_relays_and_resumes_what_the_cell_asks_for(serve, backend, name, kind
     assert all(sessions.allowed_cpus(pid) == cpus for pid in sessions.members(session))
 
 
-@pytest.mark.parametrize("name", DRIVERS)
+@pytest.mark.parametrize("name", RELAYS)
 def test_it_starts_with_room_for_as_many_connections_as_descriptors_allow(serve, echo, name):
     """Some ask for more than they may have, and give up; some say that they will take fewer."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -129,7 +133,7 @@ def test_it_starts_with_room_for_as_many_connections_as_descriptors_allow(serve,
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-@pytest.mark.parametrize("name", DRIVERS)
+@pytest.mark.parametrize("name", RELAYS)
 @pytest.mark.parametrize("cell, other", [(MODERN, "TLSv1.2"), (OLD, "TLSv1.3")], ids=["1.3", "1.2"])
 def test_it_refuses_another_version(serve, backend, name, cell, other):
     address, _ = serve(name, cell, backend)
@@ -167,7 +171,7 @@ def tickets_given(address: tuple[str, int]) -> int:
         client.communicate()
 
 
-@pytest.mark.parametrize("name", DRIVERS)
+@pytest.mark.parametrize("name", RELAYS)
 @pytest.mark.parametrize("resume_with", ["ticket", "id"])
 @pytest.mark.parametrize("reuse", ["never", "always"])
 def test_all_give_the_same_number_of_tickets(serve, echo, name, resume_with, reuse):
@@ -176,7 +180,7 @@ def test_all_give_the_same_number_of_tickets(serve, echo, name, resume_with, reu
     assert tickets_given(address) == (0 if name == "reference-no-resume" else 2)
 
 
-@pytest.mark.parametrize("name", DRIVERS)
+@pytest.mark.parametrize("name", RELAYS)
 def test_paths_may_hold_what_separates_words(tmp_path, monkeypatch, name):
     """The directory of the build and that of temporary files: certificate, configuration and socket are below them."""
     odd = tmp_path / "it's a #1; {b}"
@@ -189,6 +193,58 @@ def test_paths_may_hold_what_separates_words(tmp_path, monkeypatch, name):
         task = Task(MODERN, cpus, certificate(MODERN.cert_key), backend, 0, odd)
         address = start_subject(DRIVERS[name], task, odd / "subject.log", programs)
         assert echo_once(client(MODERN), ("127.0.0.1", int(address.rpartition(":")[2])))[0] == "TLSv1.3"
+
+
+@pytest.mark.parametrize("name", RELAYS)
+def test_it_speaks_what_was_spoken_in_2011(serve, echo, name):
+    """A version, a key and a cipher that the library allows at its security level 0 only."""
+    address, _ = serve(name, WEAK, echo)
+    context = client(WEAK)
+    context.minimum_version = ssl.TLSVersion.TLSv1
+    context.set_ciphers("AES256-SHA:@SECLEVEL=0")
+    assert echo_once(context, address)[:2] == ("TLSv1", "AES256-SHA")
+
+
+def test_a_threading_model_is_a_build_of_its_own():
+    for name in ("stunnel-fork", "stunnel-ucontext"):
+        assert "stunnel is built with PTHREAD, not with " in str(DRIVERS[name].cannot(MODERN))
+
+
+@pytest.mark.parametrize("name", ["hitch", "nginx", "stunnel"])
+def test_who_has_no_queue_for_the_backend_says_so(name):
+    assert "has no queue" in str(DRIVERS[name].cannot(replace(MODERN, maxconn=10)))
+
+
+def get(connection: socket.socket, path: str) -> bytes:
+    connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+    got = b""
+    while data := connection.recv(65536):
+        got += data
+    return got
+
+
+def test_a_web_server_is_its_own_origin(serve):
+    """All its files have one size."""
+    cell = replace(OLD, response_bytes=777)
+    address, _ = serve("nginx-web", cell, "")
+    with client(cell).wrap_socket(socket.create_connection(address)) as connection:
+        assert connection.cipher()[0] == cell.cipher
+        head, _, body = get(connection, "/?s=777").partition(b"\r\n\r\n")
+        assert b"200 OK" in head and body == b"a" * 777
+
+
+def test_an_origin_is_asked_without_tls(serve):
+    address, _ = serve("http", MODERN, "")
+    with socket.create_connection(address) as connection:
+        assert b"200" in get(connection, "/?s=5")
+
+
+def test_an_origin_speaks_tls_itself(serve):
+    cell = replace(MODERN, cipher="TLS_AES_256_GCM_SHA384")
+    assert DRIVERS["https"].cannot(cell) is None and DRIVERS["https"].cannot(MODERN)
+    address, _ = serve("https", cell, "")
+    with client(cell).wrap_socket(socket.create_connection(address)) as connection:
+        assert connection.version() == "TLSv1.3" and b"200" in get(connection, "/?s=5")
 
 
 @pytest.mark.parametrize("character", ['"', "$", "\\", "\n"])

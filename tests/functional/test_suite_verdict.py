@@ -304,3 +304,62 @@ def test_lost_connections_and_segments_spoil_the_rate(sound):
 def test_several_faults_are_all_named_and_the_worst_decides(sound):
     verdict = judge(replace(with_load(sound, errors={"reset": 1}), steal=0.02))
     assert verdict.stands == "" and verdict.reason == "errors: reset 1; the hypervisor took 2.0 % of the CPU"
+
+
+def test_a_subject_that_never_resumes_is_judged_as_one(sound):
+    asked = replace(sound, cell=replace(sound.cell, reuse="always"))
+    assert "were resumed, not 100.0 %" in judge(asked).reason
+    assert judge(replace(asked, resumes=False)).stands == "all"
+    leaked = replace(with_totals(asked, 3999, 1), resumes=False)
+    assert "1 handshakes were resumed and none should be" in judge(leaked).reason
+
+
+def test_keys_that_the_client_sends_need_no_group(sound):
+    seen = [{"tls_version": "TLSv1", "cipher": "AES256-SHA", "count": 3000}]
+    cell = replace(sound.cell, tls_version="TLSv1", cipher="AES256-SHA")
+    assert judge(with_load(replace(sound, cell=cell), negotiated=seen)).stands == "all"
+
+
+@pytest.mark.parametrize("share, busy, stands, bound, reason", [
+    (0.5, 0.6, "all", "none", ""),
+    (0.9, 0.95, "cost", "client", "load generator was the bottleneck (90 % of its cores)"),
+    (0.4, 0.99, "cost", "none", "something else used CPU 1 (59 % beside load generator 40 %)")])
+def test_a_rate_of_a_subject_elsewhere_stands_while_the_load_generator_has_headroom(sound, share, busy, stands, bound,
+                                                                                    reason):
+    elsewhere = replace(sound, external=True, placement=Placement((), (1,), ()), cpu_s={"client": 2.0 * share},
+                        busy={0: 0.1, 1: busy}, counted=None)
+    verdict = judge(elsewhere)
+    assert (verdict.stands, verdict.bound, verdict.reason) == (stands, bound, reason)
+    lossy = replace(elsewhere, tcp={**elsewhere.tcp, "RetransSegs": 1000})
+    assert judge(lossy).reason == reason  # a network may lose some
+
+
+def test_what_wrk_does_not_say_is_not_judged(sound):
+    silent = with_load(sound, negotiated=[], certificates=[], body_bytes=None, half_rates=None, tells=False)
+    assert judge(silent).stands == "all"
+    assert judge(with_load(silent, tells=True)).stands == ""
+    assert "errors: reset 1" in judge(with_load(silent, errors={"reset": 1})).reason
+
+
+def test_a_subject_without_tls_has_nothing_negotiated(sound):
+    bare = with_load(sound, negotiated=[], certificates=[])
+    assert judge(replace(bare, plain=True)).stands == "all" and judge(bare).stands == ""
+
+
+def test_of_a_burst_every_request_must_be_answered(sound):
+    cell = replace(sound.cell, loop="burst", connections=3000)
+    short = with_load(replace(sound, cell=cell, sample_gap_s=1.0), duration_s=0.3, half_rates=None)
+    assert judge(short).stands == "all"
+    assert "2999 of 3000 requests were answered" in judge(with_load(short, transactions=2999)).reason
+    assert judge(with_load(short, errors={"reset": 1})).stands == ""
+
+
+def test_a_search_is_bound_by_who_was_at_the_rate_that_was_too_high(sound):
+    found = replace(sound, cell=replace(sound.cell, loop="search:100ms,0.1"),
+                    cpu_s={**sound.cpu_s, "subject": 1.6}, busy={0: 0.8, 1: 0.8})
+    assert "no rate was too high" in judge(found).reason
+    verdict = judge(replace(found, beyond=sound))
+    assert (verdict.stands, verdict.bound) == ("all", "subject")
+    client = replace(sound, cpu_s={"subject": 1.0, "client": 1.96, "backend": 0.02}, busy={0: 0.5, 1: 0.99})
+    verdict = judge(replace(found, beyond=client))
+    assert (verdict.stands, verdict.bound) == ("cost", "client")

@@ -73,8 +73,9 @@ def command(cell: Cell, placement: Placement, address: str, duration_s: float, w
     loop += ["--rate", str(cell.rate_per_s)] if cell.rate_per_s else []
     ramp = ["--ramp", format_time(cell.ramp_s)] if cell.ramp_s else []
     sessions = [] if plain else ["--reuse", cell.reuse, *resuming]
+    workers = min(cell.load_workers or len(placement.client), cell.connections)
     return [
-        str(built("loadgen")), "-c", str(cell.connections), "-w", str(min(len(placement.client), cell.connections)),
+        str(built("loadgen")), "-c", str(cell.connections), "-w", str(workers),
         "-d", format_time(duration_s), "--warmup", format_time(warmup_s), *ramp, *sessions, *loop, *common, url,
     ]
 
