@@ -26,7 +26,7 @@ from .workspace import workspace
 
 # When to look, in blocks. With the first number a cell of four can be found slower at all (1/256 is within a third of a
 # quarter of 5 %); the last bounds a run that nothing decides.
-LOOKS = (8, 12, 24)
+LOOKS = (8, 16, 32)
 MARGIN = "3"             # per cent, if nothing else is said
 # A cell of which so many attempts failed, and so large a share of them, is not measured any more.
 REJECTED, REJECTED_SHARE = 3, 0.2
