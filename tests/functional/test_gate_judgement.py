@@ -107,6 +107,30 @@ def test_statistics_cost_little():
     assert time.process_time() - begin < 2.0
 
 
+def whole_run(dice, shift, deviation):
+    """The verdict of a gate of four cells, of which the first is slower by `shift`; it looks until it is decided. Each
+    trial has noise of its own, and one in thirty is hit by somebody else, so one block in ten."""
+    blocks = ab.LOOKS[-1]
+    costs = dice.normal(0, deviation, (3, 4, blocks)) + dice.choice([0, 0.3], (3, 4, blocks), p=[0.97, 0.03])
+    base, new, again = costs
+    new[0] += shift
+    for n in ab.LOOKS:
+        paired, twin = (new - (base + again) / 2)[:, :n], (again - base)[:, :n]
+        samples = [Sample(f"cell {cell}", 1.0, 1.0, paired=paired[cell], twin=twin[cell]) for cell in range(4)]
+        outcome = gate.judge(samples, len(ab.LOOKS), MARGIN)
+        if outcome.decided():
+            break
+    return outcome.verdict
+
+
+def test_whole_runs_find_what_is_there_and_seldom_what_is_not():
+    dice, runs = numpy.random.default_rng(8), 100
+    quiet = [whole_run(dice, 0.0, 0.015) for _ in range(runs)]
+    assert quiet.count("regression") <= 1 and quiet.count("invalid") <= 5
+    assert [whole_run(dice, math.log(1.05), 0.015) for _ in range(runs)].count("regression") >= 0.85 * runs
+    assert [whole_run(dice, math.log(1.10), 0.015) for _ in range(runs)].count("regression") >= 0.95 * runs
+
+
 def test_any_two_arms_of_a_block_are_mirrored():
     orders = [order(random.Random(seed)) for seed in range(50)]
     assert len({tuple(each) for each in orders}) == 6 and orders[7] == order(random.Random(7))
