@@ -16,6 +16,7 @@ from .builds import Build, check, find
 from .cell import Cell
 from .certificates import certificate
 from .gate import Outcome, Sample
+from .inference import Budget
 from .processes import Failed, Interrupted, check_tools
 from .programs import build_directory, require_built
 from .refusal import Refused
@@ -25,7 +26,7 @@ from .units import about
 from .workspace import workspace
 
 # When to look, in blocks. With the first number a cell of four can be found slower at all (1/256 is within a third of a
-# quarter of 5 %); the last bounds a run that nothing decides.
+# quarter of 5 %); the last bounds a run that nothing decides. The last look of a run comes when its time is over.
 LOOKS = (8, 16, 32)
 MARGIN = "3"             # per cent, if nothing else is said
 # A cell of which so many attempts failed, and so large a share of them, is not measured any more.
@@ -78,15 +79,16 @@ class Comparison:
         self.time_s = time_s
         self.chooser = random.Random(plan.seed)
         self.statistics_s = 0.0  # CPU time of all looks
+        self.budget = Budget(gate.ALPHA, len(LOOKS))
         self.looked = 0
 
     @property
     def elapsed_s(self) -> float:
         return time.monotonic() - self.begin
 
-    def look(self) -> Outcome:
+    def look(self, is_last: bool) -> Outcome:
         begin = time.process_time()
-        outcome = gate.judge([state.sample() for state in self.states], len(LOOKS), self.margin)
+        outcome = gate.judge([state.sample() for state in self.states], self.budget.spend(is_last), self.margin)
         self.looked += 1
         self.statistics_s += time.process_time() - begin
         return outcome
@@ -117,7 +119,7 @@ class Comparison:
                 self.attempt(number, state, temporary / f"{number}-{self.states.index(state)}", logs)
             took_s = self.elapsed_s - begin
             last = number == LOOKS[-1] or self.elapsed_s + took_s > self.time_s
-            outcome = self.look() if number in LOOKS or last else None
+            outcome = self.look(last) if number in LOOKS or last else None
             said(number, outcome)
             if outcome and (last or outcome.decided()):
                 return outcome
@@ -126,7 +128,7 @@ class Comparison:
             if outcome:
                 open_cells = [state for state, cell in zip(self.states, outcome.cells)
                               if state in open_cells and cell.verdict == "inconclusive"]
-        return self.look()
+        return self.look(is_last=True)
 
 
 def measurable(plan: Plan) -> tuple[list[Cell], list[str]]:

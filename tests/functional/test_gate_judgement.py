@@ -11,9 +11,10 @@ from tlsdyno_suite import ab, gate, gate_report, instructions
 from tlsdyno_suite.block import ARMS, Block, Trial, order
 from tlsdyno_suite.cell import Cell
 from tlsdyno_suite.gate import Sample
+from tlsdyno_suite.inference import Budget
 from tlsdyno_suite.refusal import Refused
 
-LOOKS = 3
+ALPHA = gate.ALPHA / 3
 MARGIN = math.log(1.03)
 CELL = Cell("reference", "", "ecdsa:P-256", "TLSv1.3", "TLS_AES_128_GCM_SHA256", "X25519", "never", "any", 1, 0, 0, 1,
             1, "tcp", "closed")
@@ -29,7 +30,7 @@ def sample(label="cell", n=12, shift=0.0, deviation=0.01, twin=None, **more):
 
 
 def verdicts(*samples, margin=MARGIN):
-    return [cell.verdict for cell in gate.judge(samples, LOOKS, margin).cells]
+    return [cell.verdict for cell in gate.judge(samples, ALPHA, margin).cells]
 
 
 def test_each_verdict():
@@ -44,7 +45,7 @@ def test_each_verdict():
 
 def test_noise_raises_what_counts_as_a_regression_but_not_what_passes():
     loud = noise(2, 12, 0.1)
-    outcome = gate.judge([sample(shift=0.04, twin=loud)], LOOKS, MARGIN)
+    outcome = gate.judge([sample(shift=0.04, twin=loud)], ALPHA, MARGIN)
     (cell,) = outcome.cells
     assert cell.floor > 0.04 and cell.threshold == cell.floor and cell.verdict == "inconclusive"
     assert verdicts(sample(twin=loud)) == ["pass"]
@@ -58,7 +59,7 @@ def test_more_cells_need_more_proof():
 
 
 def test_a_base_that_differs_from_itself_makes_the_cell_invalid():
-    outcome = gate.judge([sample(shift=0.1, twin=noise(2, 12, 0.001, 0.05))], LOOKS, MARGIN)
+    outcome = gate.judge([sample(shift=0.1, twin=noise(2, 12, 0.001, 0.05))], ALPHA, MARGIN)
     assert outcome.verdict == "invalid"
     assert outcome.cells[0].reason.startswith("A/A check: the base differs from itself by +5.1 %")
     # Two copies of a file always differ by something. What is less than half of the margin turns no verdict.
@@ -70,15 +71,15 @@ def test_the_worst_verdict_is_that_of_the_whole():
     for samples, verdict, status in (
             ((good, open_, spoilt, slow), "regression", 1), ((good, open_, spoilt), "invalid", 4),
             ((good, open_), "inconclusive", 3), ((good, sample(shift=-0.1)), "pass", 0)):
-        assert gate.judge(samples, LOOKS, MARGIN).verdict == verdict and gate.exit_status(verdict, None) == status
+        assert gate.judge(samples, ALPHA, MARGIN).verdict == verdict and gate.exit_status(verdict, None) == status
     assert (gate.exit_status("inconclusive", "pass"), gate.exit_status("inconclusive", "fail")) == (0, 1)
     assert (gate.exit_status("invalid", "pass"), gate.exit_status("regression", "pass")) == (4, 1)
 
 
 def test_planning_is_done_when_more_blocks_could_change_nothing():
-    assert gate.judge([sample(shift=0.1), sample(deviation=0.2)], LOOKS, MARGIN).decided()
-    assert gate.judge([sample(), sample(invalid="it failed")], LOOKS, MARGIN).decided()
-    assert not gate.judge([sample(), sample(deviation=0.2)], LOOKS, MARGIN).decided()
+    assert gate.judge([sample(shift=0.1), sample(deviation=0.2)], ALPHA, MARGIN).decided()
+    assert gate.judge([sample(), sample(invalid="it failed")], ALPHA, MARGIN).decided()
+    assert not gate.judge([sample(), sample(deviation=0.2)], ALPHA, MARGIN).decided()
 
 
 def test_instructions_are_judged_by_the_range_of_their_counts():
@@ -103,7 +104,7 @@ def test_statistics_cost_little():
     """Time of this process's own, so a slow machine has to be forty times slower to break it."""
     begin = time.process_time()
     for looked in ab.LOOKS:
-        gate.judge([sample(f"cell {number}", n=looked) for number in range(5)], LOOKS, MARGIN)
+        gate.judge([sample(f"cell {number}", n=looked) for number in range(5)], ALPHA, MARGIN)
     assert time.process_time() - begin < 2.0
 
 
@@ -114,10 +115,11 @@ def whole_run(dice, shift, deviation):
     costs = dice.normal(0, deviation, (3, 4, blocks)) + dice.choice([0, 0.3], (3, 4, blocks), p=[0.97, 0.03])
     base, new, again = costs
     new[0] += shift
+    budget = Budget(gate.ALPHA, len(ab.LOOKS))
     for n in ab.LOOKS:
         paired, twin = (new - (base + again) / 2)[:, :n], (again - base)[:, :n]
         samples = [Sample(f"cell {cell}", 1.0, 1.0, paired=paired[cell], twin=twin[cell]) for cell in range(4)]
-        outcome = gate.judge(samples, len(ab.LOOKS), MARGIN)
+        outcome = gate.judge(samples, budget.spend(n == blocks), MARGIN)
         if outcome.decided():
             break
     return outcome.verdict
@@ -154,7 +156,7 @@ def test_a_burst_that_hits_some_portions_is_left_out():
 def report():
     samples = [sample("slow | er", shift=0.1, base_rate_per_s=1000.0, new_rate_per_s=900.0), sample("same"),
                sample("loud", n=5), sample("broken", invalid="errors: <reset> 3")]
-    return gate_report.Report("A gate", "run-1", "CPU us/op", gate.judge(samples, LOOKS, MARGIN), 1, {"path": "/a"},
+    return gate_report.Report("A gate", "run-1", "CPU us/op", gate.judge(samples, ALPHA, MARGIN), 1, {"path": "/a"},
                               {"path": "/b"}, notes=["something happened"])
 
 
