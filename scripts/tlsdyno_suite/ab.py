@@ -93,9 +93,11 @@ class Comparison:
         self.statistics_s += time.process_time() - begin
         return outcome
 
-    def attempt(self, number: int, state: CellState, directory: Path, logs: Path) -> None:
+    def attempt(self, number: int, state: CellState, temporary: Path, logs: Path) -> bool:
+        """Whether a block came of it."""
         placement = self.plan.placement(state.cell)
         assert placement is not None  # a cell that cannot be placed was left out before
+        directory = temporary / f"{self.states.index(state)}-{len(state.blocks)}-{len(state.rejected)}"
         directory.mkdir()
         name = re.sub(r"[^A-Za-z0-9.-]+", "-", state.cell.label)
         try:
@@ -104,9 +106,10 @@ class Comparison:
         except Failed as error:
             state.rejected.append(str(error))
             self.record(number, state.cell, None, str(error))
-        else:
-            state.blocks.append(block)
-            self.record(number, state.cell, block, "")
+            return False
+        state.blocks.append(block)
+        self.record(number, state.cell, block, "")
+        return True
 
     def run(self, temporary: Path, logs: Path, said: Callable[[int, Outcome | None], None]) -> Outcome:
         """`said` hears of every block, with the outcome where it was looked at."""
@@ -116,7 +119,8 @@ class Comparison:
             number += 1
             begin = self.elapsed_s
             for state in self.chooser.sample(open_cells, len(open_cells)):
-                self.attempt(number, state, temporary / f"{number}-{self.states.index(state)}", logs)
+                while not self.attempt(number, state, temporary, logs) and not state.invalid:
+                    pass  # measured again at once: its reason is in what went in, not in what came out
             took_s = self.elapsed_s - begin
             last = number == LOOKS[-1] or self.elapsed_s + took_s > self.time_s
             outcome = self.look(last) if number in LOOKS or last else None
@@ -259,5 +263,5 @@ def conditions(comparison: Comparison) -> list[str]:
         lines.append(f"the subject's CPU: {foreign:.1f} % used by others, {steal:.1f} % stolen")
     rejected = [f"{state.cell.label}: {reason}" for state in comparison.states for reason in state.rejected]
     if rejected:
-        lines.append(f"{len(rejected)} blocks do not count; the last one: {rejected[-1]}")
+        lines.append(f"{len(rejected)} attempts do not count; the last one: {rejected[-1]}")
     return lines

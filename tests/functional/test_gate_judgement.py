@@ -3,6 +3,7 @@ import json
 import math
 import random
 import time
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy
@@ -12,6 +13,7 @@ from tlsdyno_suite.block import ARMS, Block, Trial, order
 from tlsdyno_suite.cell import Cell
 from tlsdyno_suite.gate import Sample
 from tlsdyno_suite.inference import Budget
+from tlsdyno_suite.processes import Failed
 from tlsdyno_suite.refusal import Refused
 
 ALPHA = gate.ALPHA / 3
@@ -150,6 +152,26 @@ def test_a_burst_that_hits_some_portions_is_left_out():
                   0, 0, 10)
     assert math.expm1(calm.paired) == pytest.approx(0.1, abs=0.01)
     assert burst.paired == calm.paired
+
+
+def test_a_block_that_failed_is_measured_again(tmp_path, monkeypatch):
+    made = Block({arm: Trial(arm, [100.0, 101.0], [1000.0, 1000.0]) for arm in ARMS}, 0, 0, 10)
+    fates = iter([made, Failed("it was Monday"), made, made])
+
+    def measure_block(*_arguments):
+        fate = next(fates)
+        if isinstance(fate, Failed):
+            raise fate
+        return fate
+
+    recorded = []
+    monkeypatch.setattr(ab, "measure_block", measure_block)
+    monkeypatch.setattr(ab, "LOOKS", (3,))
+    plan = SimpleNamespace(seed=1, placement=lambda cell: "somewhere")
+    comparison = ab.Comparison(plan, [CELL], {}, MARGIN, 60.0, lambda *row: recorded.append(row))
+    outcome = comparison.run(tmp_path, tmp_path, lambda *_said: None)
+    assert outcome.cells[0].estimate.n == 3 and [row[3] for row in recorded] == ["", "it was Monday", "", ""]
+    assert ab.conditions(comparison)[-1].startswith("1 attempts do not count; the last one: ")
 
 
 @pytest.fixture
