@@ -106,9 +106,8 @@ def test_too_little_time_is_inconclusive(place, capsys):
     options = ("--only", "work=full", "--time", "100ms")
     status, report, said = gate(place, capsys, place / "build", place / "build", *options)
     assert status == 3 and report["cells"][0]["n"] == 1 and "inconclusive" in said
-    for wish, wished in (("pass", 0), ("fail", 1)):
-        shutil.rmtree(place / "out")
-        assert gate(place, capsys, place / "build", place / "build", *options, "--inconclusive", wish)[0] == wished
+    shutil.rmtree(place / "out")
+    assert gate(place, capsys, place / "build", place / "build", *options, "--inconclusive", "pass")[0] == 0
 
 
 @pytest.mark.parametrize("work, script, reason", [
