@@ -16,6 +16,7 @@ from .builds import Build, check, find
 from .cell import Cell
 from .certificates import certificate
 from .gate import Outcome, Sample
+from .inference import Budget
 from .processes import Failed, Interrupted, check_tools
 from .programs import build_directory, require_built
 from .refusal import Refused
@@ -25,8 +26,8 @@ from .units import about
 from .workspace import workspace
 
 # When to look, in blocks. With the first number a cell of four can be found slower at all (1/256 is within a third of a
-# quarter of 5 %); the last bounds a run that nothing decides.
-LOOKS = (8, 12, 24)
+# quarter of 5 %); the last bounds a run that nothing decides. The last look of a run comes when its time is over.
+LOOKS = (8, 16, 32)
 MARGIN = "3"             # per cent, if nothing else is said
 # A cell of which so many attempts failed, and so large a share of them, is not measured any more.
 REJECTED, REJECTED_SHARE = 3, 0.2
@@ -78,22 +79,25 @@ class Comparison:
         self.time_s = time_s
         self.chooser = random.Random(plan.seed)
         self.statistics_s = 0.0  # CPU time of all looks
+        self.budget = Budget(gate.ALPHA, len(LOOKS))
         self.looked = 0
 
     @property
     def elapsed_s(self) -> float:
         return time.monotonic() - self.begin
 
-    def look(self) -> Outcome:
+    def look(self, is_last: bool) -> Outcome:
         begin = time.process_time()
-        outcome = gate.judge([state.sample() for state in self.states], len(LOOKS), self.margin)
+        outcome = gate.judge([state.sample() for state in self.states], self.budget.spend(is_last), self.margin)
         self.looked += 1
         self.statistics_s += time.process_time() - begin
         return outcome
 
-    def attempt(self, number: int, state: CellState, directory: Path, logs: Path) -> None:
+    def attempt(self, number: int, state: CellState, temporary: Path, logs: Path) -> bool:
+        """Whether a block came of it."""
         placement = self.plan.placement(state.cell)
         assert placement is not None  # a cell that cannot be placed was left out before
+        directory = temporary / f"{self.states.index(state)}-{len(state.blocks)}-{len(state.rejected)}"
         directory.mkdir()
         name = re.sub(r"[^A-Za-z0-9.-]+", "-", state.cell.label)
         try:
@@ -102,9 +106,10 @@ class Comparison:
         except Failed as error:
             state.rejected.append(str(error))
             self.record(number, state.cell, None, str(error))
-        else:
-            state.blocks.append(block)
-            self.record(number, state.cell, block, "")
+            return False
+        state.blocks.append(block)
+        self.record(number, state.cell, block, "")
+        return True
 
     def run(self, temporary: Path, logs: Path, said: Callable[[int, Outcome | None], None]) -> Outcome:
         """`said` hears of every block, with the outcome where it was looked at."""
@@ -114,10 +119,11 @@ class Comparison:
             number += 1
             begin = self.elapsed_s
             for state in self.chooser.sample(open_cells, len(open_cells)):
-                self.attempt(number, state, temporary / f"{number}-{self.states.index(state)}", logs)
+                while not self.attempt(number, state, temporary, logs) and not state.invalid:
+                    pass  # measured again at once: its reason is in what went in, not in what came out
             took_s = self.elapsed_s - begin
             last = number == LOOKS[-1] or self.elapsed_s + took_s > self.time_s
-            outcome = self.look() if number in LOOKS or last else None
+            outcome = self.look(last) if number in LOOKS or last else None
             said(number, outcome)
             if outcome and (last or outcome.decided()):
                 return outcome
@@ -126,7 +132,7 @@ class Comparison:
             if outcome:
                 open_cells = [state for state, cell in zip(self.states, outcome.cells)
                               if state in open_cells and cell.verdict == "inconclusive"]
-        return self.look()
+        return self.look(is_last=True)
 
 
 def measurable(plan: Plan) -> tuple[list[Cell], list[str]]:
@@ -257,5 +263,5 @@ def conditions(comparison: Comparison) -> list[str]:
         lines.append(f"the subject's CPU: {foreign:.1f} % used by others, {steal:.1f} % stolen")
     rejected = [f"{state.cell.label}: {reason}" for state in comparison.states for reason in state.rejected]
     if rejected:
-        lines.append(f"{len(rejected)} blocks do not count; the last one: {rejected[-1]}")
+        lines.append(f"{len(rejected)} attempts do not count; the last one: {rejected[-1]}")
     return lines

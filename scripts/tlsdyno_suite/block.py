@@ -26,7 +26,7 @@ from .subjects import DRIVERS, Task
 from .verdict import RULES, Evidence, count_differences, ops, percent
 
 ARMS = ("base", "new", "again")  # again: the base once more, so that every run measures what "no change" looks like
-PORTIONS = 4                     # of an arm in a block: an even number, half of them mirrored
+PORTIONS = 2                     # of an arm in a block: an even number, half of them mirrored
 PORTION_S = 0.06                 # CPU time of the subject: short, so that many portions meet no disturbance at all
 LIMIT_S = 30                     # for one portion; on the busiest machine it takes a second
 # Before the first portion: fills caches and pools. Kept-alive transactions cost a tenth of a handshake.

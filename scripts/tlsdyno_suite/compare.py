@@ -191,7 +191,7 @@ def side(path: Path, rows: dict[Key, Rows]) -> dict[str, Any]:
 def command(arguments: argparse.Namespace, make_directory: Callable[[Path | None, str], Path]) -> int:
     margin = gate.parse_margin(arguments.threshold or MARGIN)
     samples, notes = samples_of(arguments)
-    outcome = gate.judge(samples, 1, margin)
+    outcome = gate.judge(samples, gate.ALPHA, margin)
     status = gate.exit_status(outcome.verdict, arguments.inconclusive)
     base, new = (side(path, read(path)) for path in (arguments.base, arguments.new))
     report = gate_report.Report(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy
 
-from .inference import Estimate, detectable, holm, one_sample, share, spent_per_look, two_sample
+from .inference import Estimate, detectable, holm, one_sample, share, two_sample
 from .refusal import Refused
 
 PASS, REGRESSION, USAGE, INCONCLUSIVE, INVALID = 0, 1, 2, 3, 4
@@ -112,9 +112,8 @@ def judge_cell(sample: Sample, estimate: Estimate | None, p: float, alpha: float
     return CellVerdict(sample, estimate, p, margin, threshold, floor, detectable(estimate, threshold), verdict, "")
 
 
-def judge(samples: Sequence[Sample], looks: int, margin: float) -> Outcome:
-    """All cells at one of several looks."""
-    alpha = spent_per_look(ALPHA, looks)
+def judge(samples: Sequence[Sample], alpha: float, margin: float) -> Outcome:
+    """All cells, at a look that may err in `alpha` of the runs."""
     estimates = [estimate_of(sample, alpha) for sample in samples]
     measured = [index for index, estimate in enumerate(estimates) if estimate is not None]
     adjusted = dict(zip(measured, holm([estimates[index].p for index in measured])))  # type: ignore[union-attr]

@@ -127,10 +127,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def spent_per_look(alpha: float, looks: int) -> float:
-    """The error that one of several looks may make: an equal share of the whole. Sure whatever the looks have in
-    common (Bonferroni); what that costs in blocks is little beside what stopping early saves."""
-    return alpha / looks
+class Budget:
+    """The error that all looks together may make: each spends an equal share, the last one whatever is left. Sure
+    whatever the looks have in common (Bonferroni), as long as it is not for what they saw that one of them is the last;
+    what that costs in blocks is little beside what stopping early saves."""
+
+    def __init__(self, alpha: float, looks: int) -> None:
+        self._share = alpha / looks
+        self._left = alpha
+
+    def spend(self, is_last: bool) -> float:
+        spent = self._left if is_last else self._share
+        self._left -= spent
+        return spent
 
 
 def detectable(estimate: Estimate, threshold: float) -> float:

@@ -91,8 +91,17 @@ def test_two_sample_intervals_cover_as_often_as_they_say():
 
 def looked_at(samples, looks, alpha):
     """Whether any look at any cell finds something where there is nothing. samples: cells x blocks."""
-    share = inference.spent_per_look(alpha, len(looks))
-    return any(min(inference.holm([inference.signed_rank_p(cell[:n]) for cell in samples])) <= share for n in looks)
+    budget = inference.Budget(alpha, len(looks))
+    lowest = {n: min(inference.holm([inference.signed_rank_p(cell[:n]) for cell in samples])) for n in looks}
+    return any(lowest[n] <= budget.spend(n == looks[-1]) for n in looks)
+
+
+def test_a_budget_is_spent_once():
+    budget = inference.Budget(0.06, 3)
+    assert [budget.spend(False), budget.spend(False), budget.spend(True)] == pytest.approx([0.02, 0.02, 0.02])
+    # A run that is over early has not looked as often, and may spend the rest at once.
+    budget = inference.Budget(0.06, 3)
+    assert [budget.spend(False), budget.spend(True), budget.spend(True)] == pytest.approx([0.02, 0.04, 0.0])
 
 
 def test_several_looks_at_several_cells_err_no_more_often_than_one():
