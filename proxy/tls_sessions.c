@@ -49,10 +49,12 @@ static SSL_SESSION *find_session(SSL *ssl, const unsigned char *id, int id_lengt
     bool take = SSL_version(ssl) == TLS1_3_VERSION;
     SSL_SESSION *session = NULL;
     bool expired = false;
+    uint64_t expires_s;
     size_t length;
 
     *copy = 0;
-    length = session_store_get(sessions->store, id, (size_t)id_length, bytes, realtime_ns() / NS_PER_S, take, &expired);
+    length = session_store_get(sessions->store, id, (size_t)id_length, bytes, realtime_ns() / NS_PER_S, take, &expired,
+                               &expires_s);
     if (length) {
         session = d2i_SSL_SESSION(NULL, &start, (long)length);
         OPENSSL_cleanse(bytes, length);
