@@ -9,6 +9,7 @@
  */
 #include "client_table.h"
 #include "handshake_failure.h"
+#include "sync_counters.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -56,6 +57,7 @@ enum close_reason {
     X(session_too_large, "sessions that did not fit a slot of the cache")                                              \
     X(session_evictions, "sessions that made room for others before they expired")                                     \
     X(session_expired, "expired sessions that were asked for or made room")                                            \
+    X(sessions_unannounced, "sessions that other hosts were not told of: the queue was full")                          \
     X(access_log_lines, "lines written to the access log")                                                             \
     X(access_log_lost, "lines of the access log that could not be written")
 
@@ -86,6 +88,7 @@ struct stats {
     struct stats_process *process; /* [slots] */
     struct client_table **clients; /* [slots], and one more for those that have ended; NULL: not asked for */
     uint64_t top_clients;
+    const struct sync_counters *sync; /* NULL: nothing is shared with other hosts */
     int workers, slots;
 };
 

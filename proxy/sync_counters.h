@@ -48,6 +48,7 @@
     X(replayed, "came before, or is older than what is remembered of its sender")                                      \
     X(unproven, "its sender has not proven yet that it is alive; it was asked to")                                     \
     X(misdated, "its date is not that of its sender's clock")                                                          \
+    X(misaddressed, "meant for another host")                                                                          \
     X(malformed, "sealed with our key, and not understood")                                                            \
     X(crowded, "from one sender more than are remembered")                                                             \
     X(expired, "a session that is over")                                                                               \

@@ -12,7 +12,6 @@ static void write_body(struct writer *writer, const struct sync_message *message
     switch (message->kind) {
     case SYNC_CHALLENGE:
     case SYNC_PROOF:
-        writer_bytes(writer, message->addressee, SYNC_SENDER_BYTES);
         writer_bytes(writer, message->nonce, SYNC_NONCE_BYTES);
         if (message->kind == SYNC_PROOF)
             writer_u64(writer, message->number);
@@ -87,7 +86,6 @@ static bool read_body(struct reader *body, struct sync_message *message) {
     switch (message->kind) {
     case SYNC_CHALLENGE:
     case SYNC_PROOF:
-        message->addressee = reader_take(body, SYNC_SENDER_BYTES);
         message->nonce = reader_take(body, SYNC_NONCE_BYTES);
         if (message->kind == SYNC_PROOF)
             message->number = reader_u64(body);

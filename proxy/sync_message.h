@@ -2,7 +2,8 @@
 #ifndef PROXY_SYNC_MESSAGE_H
 #define PROXY_SYNC_MESSAGE_H
 /*
- * What hosts tell each other, inside a sealed datagram: any number of messages, each
+ * What hosts tell each other, inside a sealed datagram: in one of SYNC_TO_ONE first the addressee, as it calls itself
+ * when it sends, 16 bytes; then any number of messages, each
  *
  *   kind, 1 byte | length, 2 | body
  *
@@ -13,8 +14,8 @@
 #include "ticket_key_file.h"
 
 enum sync_kind {
-    SYNC_CHALLENGE = 1, /* to one: prove that you are alive. addressee, nonce */
-    SYNC_PROOF,         /* the answer. addressee, nonce, number: the next of SYNC_TO_ALL */
+    SYNC_CHALLENGE = 1, /* to one: prove that you are alive. nonce */
+    SYNC_PROOF,         /* the answer. nonce, number: the next of SYNC_TO_ALL */
     SYNC_NEW,           /* expires_ms, id, session */
     SYNC_DEL,           /* expires_ms: until when it is to be remembered; id */
     SYNC_GET,           /* id: whoever has it is asked for it */
@@ -33,7 +34,6 @@ struct sync_message {
     size_t id_length;
     const uint8_t *session;
     size_t session_length;
-    const uint8_t *addressee; /* a sender */
     const uint8_t *nonce;
     uint64_t number, next;
     uint8_t key_use;
