@@ -304,7 +304,7 @@ static enum sync_rejection hear(struct sync_inbox *inbox, struct sync_sender *se
         return SYNC_malformed;
     if (arrival->new &&stream == SYNC_TO_ALL)
         count_lag(counters, (uint64_t)arrival->lag_us);
-    if (now_ns - sender->proven_ns > PROOF_NS) {
+    if (now_ns > sender->proven_ns + PROOF_NS) { /* proven_ns may be later: the proof may have been in this very one */
         sender->proven_ns = now_ns - PROOF_NS + NS_PER_S; /* again in a second, if there is no answer */
         challenge(inbox, sender->id, arrival->from);
     }

@@ -7,11 +7,11 @@ import select
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from programs import Running
-from proxies import backend, client_context, connected, counters, echo, eventually, proxy
+from programs import Running, running
+from proxies import backend, client_context, connected, counters, echo, eventually
 
 Address = tuple[str, int]
 
@@ -65,6 +65,9 @@ class Wire:
         assert self.ends
         self.socket.sendto(datagram, self.ends[1])
 
+    def connect(self, one: Running, other: Running) -> None:
+        self.ends = (address_of(one.announced["shared cache"]), address_of(other.announced["shared cache"]))
+
     def close(self) -> None:
         self._stop.set()
         self._thread.join(10)
@@ -92,14 +95,17 @@ def rejected(host: Running) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def host(to: str, certificate: str, *options: str) -> Iterator[Running]:
-    with proxy(to, certificate, "-U", "127.0.0.1:0", *options) as server:
+def host(to: str, certificate: str, *options: str, within: Sequence[str] = ()) -> Iterator[Running]:
+    with running("proxy", "-f", "127.0.0.1:0", "-b", to, "--stats", "127.0.0.1:0", "-U", "127.0.0.1:0", *options,
+                 certificate, within=within) as server:
         yield server
 
 
 @contextlib.contextmanager
-def farm(certificate: str, *options: str, own: tuple[list[str], ...] = ([], []), meet: bool = True) -> Iterator[Farm]:
-    """As many hosts as there are lists of options of their `own`, each with a wire to each other."""
+def farm(certificate: str, *options: str, own: tuple[list[str], ...] = ([], []), meet: bool = True,
+         within: Sequence[Sequence[str]] = ((), (), ())) -> Iterator[Farm]:
+    """As many hosts as there are lists of options of their `own`, each with a wire to each other; each started within
+    a command of its own."""
     count = len(own)
     wires = {(one, other): Wire() for one in range(count) for other in range(count) if one != other}
     with contextlib.ExitStack() as stack:
@@ -109,10 +115,9 @@ def farm(certificate: str, *options: str, own: tuple[list[str], ...] = ([], []),
         hosts = []
         for one in range(count):
             peers = [option for other in range(count) if other != one for option in ("-P", wires[one, other].address)]
-            hosts.append(stack.enter_context(host(to, certificate, *peers, *options, *own[one])))
+            hosts.append(stack.enter_context(host(to, certificate, *peers, *options, *own[one], within=within[one])))
         for (one, other), wire in wires.items():
-            wire.ends = (address_of(hosts[one].announced["shared cache"]),
-                         address_of(hosts[other].announced["shared cache"]))
+            wire.connect(hosts[one], hosts[other])
         if meet:
             for one_host in hosts:
                 have_met(one_host, count - 1)
