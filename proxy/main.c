@@ -283,6 +283,10 @@ static const struct option_spec options[] = {
      "the secret that the hosts share, 16 bytes to 16 KiB of any kind, read at the start (default: the first "
      "certificate's private key)",
      &settings.sharing.key_file},
+    {"shared-cache-pull", 0, OPTION_DURATION, "T",
+     "ask peers for a session that is not here, and let the client wait for it so long (such as 5ms; default 0: do not "
+     "ask)",
+     &settings.sharing.pull_ns, .max = NS_PER_S},
     {"shared-cache-format", 0, OPTION_CHOICE, "sealed|stud",
      "of datagrams: encrypted (default), or as stud has them: sessions in the clear, without ticket keys",
      &settings.sharing.format, .choices = sharing_formats},

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "session_sync.h"
 
+#include "shared_memory.h"
 #include "sync_socket.h"
 #include "tls_credentials.h"
 #include "tls_reason.h"
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #define KEY_FILE_MIN 16
 #define KEY_FILE_MAX 16384
@@ -61,6 +63,18 @@ static const char *derive_from_certificate(struct session_sync *sync, const char
     return reason;
 }
 
+/* NULL, or why not. */
+static const char *set_up_pulls(struct session_sync *sync) {
+    sync->waiting = shared_memory_new((size_t)sync->slots * sizeof *sync->waiting);
+    sync->wake = shared_memory_new((size_t)sync->slots * sizeof *sync->wake);
+    for (int slot = 0; slot < sync->slots; slot++) {
+        sync->wake[slot] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        if (sync->wake[slot] < 0)
+            return tls_reason("--shared-cache-pull: eventfd: %s", strerror(errno));
+    }
+    return NULL;
+}
+
 const char *session_sync_new(struct session_sync **made, const struct proxy_settings *settings,
                              struct session_store *store, struct ticket_keys *ticket_keys, int slots) {
     struct session_sync *sync;
@@ -87,6 +101,8 @@ const char *session_sync_new(struct session_sync **made, const struct proxy_sett
         if (!sync->announcements)
             reason = tls_reason("--shared-cache: eventfd: %s", strerror(errno));
     }
+    if (!reason && sync->sharing.pull_ns)
+        reason = set_up_pulls(sync);
     if (reason) {
         OPENSSL_cleanse(sync, sizeof *sync);
         free(sync);

@@ -22,7 +22,10 @@ struct session_sync {
     struct foreign_keys *foreign_keys;
     struct announcements *announcements;
     struct sync_counters *counters;
-    int slots; /* processes that may announce something */
+    int slots; /* processes that may announce something, or wait for something */
+    /* Of each slot, where peers are asked for sessions; else NULL. */
+    uint32_t *waiting; /* somebody waits there: in shared memory */
+    int *wake;         /* eventfd */
     uint64_t lifetime_s;
     uint8_t secret[SYNC_SECRET_BYTES];
     uint8_t stud_key[STUD_KEY_BYTES];

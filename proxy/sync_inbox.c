@@ -2,6 +2,7 @@
 #include "sync_inbox.h"
 
 #include "clock.h"
+#include "session_pull.h"
 #include "stats.h"
 #include "units.h"
 
@@ -300,6 +301,8 @@ static enum sync_rejection hear(struct sync_inbox *inbox, struct sync_sender *se
     while (sync_message_read(&arrival->messages, &message))
         take_message(inbox, sender, arrival, &message);
     OPENSSL_cleanse(&message.key, sizeof message.key);
+    if (arrival->new)
+        session_pulls_wake(inbox->sync);
     if (arrival->messages.failed)
         return SYNC_malformed;
     if (arrival->new &&stream == SYNC_TO_ALL)

@@ -73,6 +73,14 @@ static void pass_new_on(struct sync_process *process, const struct announcement 
     stats_add(&process->sync->counters->sessions_announced, 1);
 }
 
+static void pass_get_on(struct sync_process *process, const struct announcement *announcement) {
+    const struct sync_message message = {
+        .kind = SYNC_GET, .id = announcement->id, .id_length = announcement->id_length};
+
+    sync_outbox_add(&process->outbox, &message, 0);
+    stats_add(&process->sync->counters->pulls_asked, 1);
+}
+
 /* stud's datagrams know new sessions only. */
 static void pass_on_as_stud(struct sync_process *process, const struct announcement *announcement) {
     const struct session_sync *sync = process->sync;
@@ -103,6 +111,8 @@ static void pass_on(struct sync_process *process, const struct announcement *ann
         pass_new_on(process, announcement);
     else if (announcement->kind == ANNOUNCE_DEL)
         pass_del_on(process, announcement);
+    else
+        pass_get_on(process, announcement);
 }
 
 /* Workers in turn, so that a busy one does not keep the others waiting. False: nothing was there. */

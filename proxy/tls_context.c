@@ -50,6 +50,10 @@ static const char *set_up_resumption(SSL_CTX *context, struct tls_state *state, 
     SSL_CTX_set_timeout(context, (long)state->sessions.lifetime_s);
     SSL_CTX_set_num_tickets(context, (settings->tickets || store) ? (size_t)settings->num_tickets : 0);
     tls_sessions_serve(&state->sessions, context);
+    if (sync && sync->sharing.pull_ns) {
+        state->pulls = (struct session_pulls){.sync = sync, .stateless_tickets = state->sessions.stateless_tickets};
+        session_pulls_serve(&state->pulls, context);
+    }
     if (settings->tickets)
         return tls_tickets_serve(&state->tickets, context, settings->ticket_keys, keys,
                                  sync && sync->ticket_keys ? sync->foreign_keys : NULL);
@@ -104,12 +108,14 @@ const char *tls_context_new(SSL_CTX **made, const struct proxy_settings *setting
     return reason;
 }
 
-void tls_context_begin(SSL_CTX *context, struct worker_counters *counters, int slot) {
+void tls_context_begin(SSL_CTX *context, struct worker_counters *counters, int slot, struct ev_loop *loop) {
     /* The context of a client has none. */
     struct tls_state *state = state_index >= 0 ? tls_state_of(context) : NULL;
 
-    if (state) {
-        state->sessions.counters = counters;
-        state->sessions.slot = slot;
-    }
+    if (!state)
+        return;
+    state->sessions.counters = counters;
+    state->sessions.slot = slot;
+    if (state->pulls.sync)
+        session_pulls_begin(&state->pulls, loop, counters, slot);
 }

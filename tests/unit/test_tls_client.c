@@ -41,7 +41,7 @@ static SSL_CTX *new_client(struct proxy_settings settings) {
 
     settings.client_role = true;
     assert_null(tls_context_new(&context, &settings, NULL, NULL, NULL));
-    tls_context_begin(context, NULL, 0); /* it counts nothing, and may be told to as a server is */
+    tls_context_begin(context, NULL, 0, NULL); /* it counts nothing, and may be told to as a server is */
     return context;
 }
 
