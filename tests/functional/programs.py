@@ -71,7 +71,8 @@ class Running:
         return host.strip("[]"), int(port)
 
     def workers(self) -> list[int]:
-        """Process numbers of the workers: the children of the master, but for those that show statistics and share sessions."""
+        """Process numbers of the workers: the children of the master, but for those that show statistics or share
+        sessions."""
         return [pid for pid in children(self.process.pid) if name_of(pid) not in ("proxy-stats", "proxy-sync", "")]
 
 

@@ -120,7 +120,7 @@ def test_the_secret_may_be_a_file(rsa: str, tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_is_not_taken(rsa: str, tmp_path: Path) -> None:
-    """Replays neither bring a session back nor make it live longer; a key of zeros, as forks of stud had, opens nothing."""
+    """Replays neither replace a session nor make it live longer; a key of zeros, as forks of stud had, is no key."""
     key, now = key_of(rsa, "rsa"), time.time()
     session_id = os.urandom(32)
     session = make_session(session_id, now)
