@@ -125,6 +125,14 @@ fuzz: deps-test
 	@$(MAKE) --no-print-directory -s -j2 fuzz-programs
 	@tests/fuzz/run $(FUZZ) $(FUZZ_SECONDS) $(notdir $(FUZZ_TARGETS))
 
+# What a session costs that is looked up: tests/bench/session_store_cost.c.
+SESSION_STORE_COST := $(BUILD)/bench/session-store-cost
+$(BUILD)/obj/tests/bench/%.o: ALL_CFLAGS += -Iproxy
+$(SESSION_STORE_COST): $(BUILD)/obj/tests/bench/session_store_cost.o $(BUILD)/proxy.a $(BUILD)/common.a
+	@mkdir -p $(@D)
+	@echo "link $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
 # What testssl.sh has to say of the proxy without options: about a minute.
 .PHONY: testssl
 testssl: deps-testssl

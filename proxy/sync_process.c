@@ -13,8 +13,13 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* What is announced is sent at once, and what follows within this time together: datagrams cost more than sessions. */
-#define COLLECT_S 0.001
+/*
+ * What is announced is sent at once. What follows, either way, within this time of each other is handled together: to
+ * be woken, and a datagram, cost more than a session. Where clients wait for an answer the time is shorter, and what
+ * comes is taken when it comes.
+ */
+#define COLLECT_S           0.002
+#define COLLECT_FOR_PULLS_S 0.001
 /* Peers learn of a new ticket key within this time, and hear of us in any case after so many of them. */
 #define TICK_S        0.1
 #define TICKS_A_BEAT  10
@@ -133,23 +138,6 @@ static bool collect_announcements(struct sync_process *process) {
     return any;
 }
 
-static void collect_more(struct ev_loop *loop, ev_timer *timer, int events) {
-    (void)loop, (void)events;
-    struct sync_process *process = timer->data;
-
-    if (!collect_announcements(process) && announcements_sleep(process->sync->announcements))
-        ev_timer_stop(loop, timer);
-}
-
-static void something_announced(struct ev_loop *loop, ev_io *watcher, int events) {
-    (void)events;
-    struct sync_process *process = watcher->data;
-
-    announcements_wake(process->sync->announcements);
-    collect_announcements(process);
-    ev_timer_again(loop, &process->collect);
-}
-
 /* False: nothing more is there. */
 static bool receive_some(struct sync_process *process) {
     static uint8_t bytes[ONE_TURN][SYNC_PACKET_BYTES_MAX + 1];
@@ -173,12 +161,40 @@ static bool receive_some(struct sync_process *process) {
     return count == ONE_TURN;
 }
 
+static void receive(struct sync_process *process) {
+    for (int turn = 0; turn < TURNS_AT_ONCE && receive_some(process); turn++)
+        ;
+}
+
 static void datagrams_came(struct ev_loop *loop, ev_io *watcher, int events) {
+    (void)loop, (void)events;
+    receive(watcher->data);
+}
+
+static void collect_more(struct ev_loop *loop, ev_timer *timer, int events) {
+    (void)loop, (void)events;
+    struct sync_process *process = timer->data;
+
+    receive(process);
+    if (collect_announcements(process) || !announcements_sleep(process->sync->announcements))
+        return;
+    ev_timer_stop(loop, timer);
+    ev_io_start(loop, &process->datagrams);
+}
+
+static void start_collecting(struct sync_process *process) {
+    ev_timer_again(process->loop, &process->collect);
+    if (!process->sync->sharing.pull_ns)
+        ev_io_stop(process->loop, &process->datagrams);
+}
+
+static void something_announced(struct ev_loop *loop, ev_io *watcher, int events) {
     (void)loop, (void)events;
     struct sync_process *process = watcher->data;
 
-    for (int turn = 0; turn < TURNS_AT_ONCE && receive_some(process); turn++)
-        ;
+    announcements_wake(process->sync->announcements);
+    collect_announcements(process);
+    start_collecting(process);
 }
 
 static void tell_dels_again(struct sync_process *process) {
@@ -237,9 +253,9 @@ int sync_process_run(struct session_sync *sync, struct ev_loop *loop) {
         process.announced.data = &process;
         ev_io_start(loop, &process.announced);
         ev_init(&process.collect, collect_more);
-        process.collect.repeat = COLLECT_S;
+        process.collect.repeat = sync->sharing.pull_ns ? COLLECT_FOR_PULLS_S : COLLECT_S;
         process.collect.data = &process;
-        ev_timer_again(loop, &process.collect); /* what was announced before, to one that died, did not wake us */
+        start_collecting(&process); /* what was announced before, to one that died, did not wake us */
     }
     if (sync->sharing.format != SHARING_STUD) {
         ev_timer_init(&process.tick, time_passed, 0., TICK_S);
