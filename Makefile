@@ -152,6 +152,12 @@ bench-loadgen: deps-bench-loadgen
 	@$(MAKE) --no-print-directory -s -j2 all
 	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" $(PYTHON) scripts/bench-loadgen
 
+# What sharing sessions between hosts is worth and costs: about a quarter of an hour.
+.PHONY: bench-sync
+bench-sync: deps-bench
+	@$(MAKE) --no-print-directory -s -j2 all $(SESSION_STORE_COST)
+	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" $(PYTHON) scripts/bench-sync
+
 test: deps-test
 	@$(MAKE) --no-print-directory -s -j2 all unit-programs
 	@$(MAKE) --no-print-directory unit functional
