@@ -124,8 +124,6 @@ static int run_worker(const struct prefork_worker *self, struct ev_loop *loop, v
     close_inherited(master, self->index);
     if (master->stats_listener >= 0)
         close(master->stats_listener);
-    if (master->sync)
-        close(master->sync->fd);
     tls_context_begin(current->tls, worker.counters, self->slot, loop);
     access_log_start(&worker.access_log, loop, current->access_log,
                      (enum access_log_format)current->settings->log_format, worker.counters);

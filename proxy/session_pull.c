@@ -149,21 +149,18 @@ static size_t find_id(const struct session_pulls *pulls, SSL *ssl, const uint8_t
 
 /* False: it is not worth waiting for, or cannot be. */
 static bool begin_pull(struct session_pulls *pulls, SSL *ssl, const uint8_t *id, size_t id_length) {
-    struct announcement asked = {.kind = ANNOUNCE_GET, .id_length = id_length};
     struct pull *pull;
 
     if (pulls->count >= PULLS_MAX || !(pull = calloc(1, sizeof *pull)))
         return false;
     *pull = (struct pull){.pulls = pulls, .next = pulls->first, .fd = SSL_get_fd(ssl), .id_length = id_length};
     memcpy(pull->id, id, id_length);
-    memcpy(asked.id, id, id_length);
     ask_to_be_woken(pulls);
     if (!SSL_set_ex_data(ssl, pull_index, pull)) {
         free(pull);
         return false;
     }
-    if (!announcements_put(pulls->sync->announcements, pulls->slot, &asked))
-        return false;
+    announcer_get(pulls->announcer, id, id_length);
     pull->waiting = true;
     pulls->count++;
     if (pulls->first)

@@ -5,7 +5,7 @@
  * A session that a client asks for and this host does not have is asked of the others, before the handshake goes on:
  * the ClientHello waits, the worker does not. Whatever has come by then, the handshake goes on when the time is over.
  */
-#include "session_sync.h"
+#include "announcer.h"
 
 #include <ev.h>
 #include <openssl/ssl.h>
@@ -14,7 +14,9 @@ struct worker_counters;
 
 /* A worker's own. */
 struct session_pulls {
-    struct session_sync *sync; /* set before the rest; not owned */
+    /* Set before the rest; not owned. */
+    struct session_sync *sync;
+    struct announcer *announcer;
     bool stateless_tickets;
     /* Private. */
     struct ev_loop *loop;

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <openssl/crypto.h>
+#include <openssl/rand.h>
 #include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -96,11 +97,8 @@ const char *session_sync_new(struct session_sync **made, const struct proxy_sett
     };
     reason = settings->sharing.key_file ? derive_from_file(sync, settings->sharing.key_file)
                                         : derive_from_certificate(sync, settings->certificates[0]);
-    if (!reason && store) {
-        sync->announcements = announcements_new(slots);
-        if (!sync->announcements)
-            reason = tls_reason("--shared-cache: eventfd: %s", strerror(errno));
-    }
+    if (!reason && (RAND_bytes(sync->id, sizeof sync->id) != 1 || !(sync->keys = sync_keys_new(sync->secret))))
+        reason = "--shared-cache: the TLS library failed";
     if (!reason && sync->sharing.pull_ns)
         reason = set_up_pulls(sync);
     if (reason) {
@@ -108,6 +106,9 @@ const char *session_sync_new(struct session_sync **made, const struct proxy_sett
         free(sync);
         return reason;
     }
+    sync->next = shared_memory_new(SYNC_STREAMS * sizeof *sync->next);
+    for (int stream = 0; stream < SYNC_STREAMS; stream++)
+        sync->next[stream] = 1;
     sync->foreign_keys = foreign_keys_new();
     sync->counters = sync_counters_new();
     *made = sync;

@@ -3,12 +3,15 @@
 #define PROXY_SESSION_SYNC_H
 /*
  * Sessions and ticket keys shared with other hosts: what the master makes once, before anything is forked, and workers
- * and the process that exchanges datagrams (sync_process.h) have in common.
+ * and the process that takes datagrams (sync_process.h) have in common.
  *
- *   workers -> announcements -> proxy-sync -> datagrams -> proxy-sync of other hosts -> their store -> their workers
+ *   workers -> datagrams -> proxy-sync of other hosts -> their store -> their workers
+ *
+ * A worker sends what it has to tell itself (announcer.h). All processes of a host are one sender: they have one key,
+ * and the numbers of datagrams in shared memory.
  */
-#include "announcements.h"
 #include "foreign_keys.h"
+#include "session_store.h"
 #include "settings.h"
 #include "sync_counters.h"
 #include "sync_packet.h"
@@ -20,9 +23,11 @@ struct session_sync {
     struct session_store *store;     /* NULL: only ticket keys are shared */
     struct ticket_keys *ticket_keys; /* NULL: they are not shared */
     struct foreign_keys *foreign_keys;
-    struct announcements *announcements;
     struct sync_counters *counters;
-    int slots; /* processes that may announce something, or wait for something */
+    struct sync_keys *keys;
+    uint8_t id[SYNC_SENDER_BYTES]; /* of this start of the proxy */
+    uint64_t *next;                /* [SYNC_STREAMS], in shared memory: numbers begin with 1 */
+    int slots;                     /* processes that may wait for a session */
     /* Of each slot, where peers are asked for sessions; else NULL. */
     uint32_t *waiting; /* somebody waits there: in shared memory */
     int *wake;         /* eventfd */

@@ -59,7 +59,6 @@ enum close_reason {
     X(session_expired, "expired sessions that were asked for or made room")                                            \
     X(session_pulls, "sessions that other hosts were asked for while a client waited")                                 \
     X(session_pulls_found, "of these, those that came in time")                                                        \
-    X(sessions_unannounced, "sessions that other hosts were not told of: the queue was full")                          \
     X(access_log_lines, "lines written to the access log")                                                             \
     X(access_log_lost, "lines of the access log that could not be written")
 

@@ -2,7 +2,6 @@
 #include "sync_catch_up.h"
 
 #include "clock.h"
-#include "stats.h"
 #include "units.h"
 
 #include <openssl/crypto.h>
@@ -62,7 +61,7 @@ void sync_catch_up_go_on(struct sync_catch_up *catch_up) {
         memcpy(catch_up->id, sender->id, sizeof catch_up->id);
         catch_up->number = 0;
         catch_up->tries = 0;
-        stats_add(&catch_up->outbox->sync->counters->catch_ups_begun, 1);
+        sync_count(&catch_up->outbox->sync->counters->catch_ups_begun, 1);
         ask(catch_up);
     }
 }
@@ -72,7 +71,7 @@ void sync_catch_up_answered(struct sync_catch_up *catch_up, const struct sync_se
     if (catch_up->from != from || message->number != catch_up->number)
         return;
     if (!message->next) {
-        stats_add(&catch_up->outbox->sync->counters->catch_ups_done, 1);
+        sync_count(&catch_up->outbox->sync->counters->catch_ups_done, 1);
         end(catch_up);
         return;
     }

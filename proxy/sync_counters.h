@@ -2,8 +2,8 @@
 #ifndef PROXY_SYNC_COUNTERS_H
 #define PROXY_SYNC_COUNTERS_H
 /*
- * What was exchanged with other hosts, counted in shared memory by the one process that does it; it outlives that
- * process. Shown with the other statistics.
+ * What was exchanged with other hosts, counted in shared memory by all processes that do it, and shown with the other
+ * statistics.
  */
 #include <jansson.h>
 #include <stdint.h>
@@ -70,6 +70,11 @@ struct sync_counters {
 #undef X
     uint64_t rejected[SYNC_REJECTION_COUNT];
 };
+
+/* Adds to a counter that other processes add to as well. */
+static inline void sync_count(uint64_t *counter, uint64_t amount) {
+    __atomic_fetch_add(counter, amount, __ATOMIC_RELAXED);
+}
 
 /* In shared memory: in the master, before anything is forked. */
 struct sync_counters *sync_counters_new(void);

@@ -3,7 +3,6 @@
 
 #include "clock.h"
 #include "session_pull.h"
-#include "stats.h"
 #include "units.h"
 
 #include <openssl/crypto.h>
@@ -30,12 +29,12 @@ struct arrival {
 };
 
 bool sync_inbox_init(struct sync_inbox *inbox, struct ev_loop *loop, const struct session_sync *sync,
-                     struct sync_outbox *outbox, struct sync_keys *keys) {
+                     struct sync_outbox *outbox) {
     inbox->sync = sync;
     inbox->outbox = outbox;
     inbox->stranger = EVP_CIPHER_CTX_new();
     sync_catch_up_init(&inbox->catch_up, loop, outbox, &inbox->senders);
-    return inbox->stranger && sync_senders_init(&inbox->senders, keys);
+    return inbox->stranger && sync_senders_init(&inbox->senders, sync->keys);
 }
 
 static bool is_allowed(struct sync_inbox *inbox) {
@@ -64,14 +63,15 @@ static void challenge(struct sync_inbox *inbox, const uint8_t *sender, const str
         return;
     sync_senders_nonce(&inbox->senders, sender, monotonic_ns(), nonce);
     reply(inbox, sender, to, &message);
-    stats_add(&inbox->sync->counters->challenges_sent, 1);
+    sync_count(&inbox->sync->counters->challenges_sent, 1);
 }
 
 /* Whoever asks, known or not: it only learns that we are alive. */
 static void answer_challenge(struct sync_inbox *inbox, const struct arrival *arrival,
                              const struct sync_message *message) {
-    const struct sync_message proof = {
-        .kind = SYNC_PROOF, .nonce = message->nonce, .number = inbox->outbox->next[SYNC_TO_ALL]};
+    const struct sync_message proof = {.kind = SYNC_PROOF,
+                                       .nonce = message->nonce,
+                                       .number = __atomic_load_n(&inbox->sync->next[SYNC_TO_ALL], __ATOMIC_SEQ_CST)};
 
     if (arrival->head.stream == SYNC_TO_ONE && is_allowed(inbox))
         reply(inbox, arrival->head.sender, arrival->from, &proof);
@@ -87,7 +87,7 @@ static bool is_proof(const struct sync_inbox *inbox, const struct arrival *arriv
 static void set_clock(struct sync_inbox *inbox, struct sync_sender *sender, uint64_t date_us) {
     sender->behind_us = (int64_t)(realtime_ns() / 1000 - date_us);
     sender->proven_ns = monotonic_ns();
-    stats_add(&inbox->sync->counters->proofs_taken, 1);
+    sync_count(&inbox->sync->counters->proofs_taken, 1);
 }
 
 /* A sender that is not known: nothing of it is taken but a proof. */
@@ -130,7 +130,7 @@ static uint64_t local_seconds(const struct sync_sender *sender, uint64_t date_ms
 }
 
 static void count_rejection(const struct sync_inbox *inbox, enum sync_rejection reason) {
-    stats_add(&inbox->sync->counters->rejected[reason], 1);
+    sync_count(&inbox->sync->counters->rejected[reason], 1);
 }
 
 static void count_put(const struct sync_inbox *inbox, enum session_put_result result) {
@@ -140,10 +140,10 @@ static void count_put(const struct sync_inbox *inbox, enum session_put_result re
     case SESSION_KEPT:
     case SESSION_KEPT_FOR_EXPIRED:
     case SESSION_KEPT_FOR_ANOTHER:
-        stats_add(&counters->sessions_applied, 1);
+        sync_count(&counters->sessions_applied, 1);
         break;
     case SESSION_THERE_ALREADY:
-        stats_add(&counters->sessions_known, 1);
+        sync_count(&counters->sessions_known, 1);
         break;
     case SESSION_WITHDRAWN:
         count_rejection(inbox, SYNC_withdrawn);
@@ -174,7 +174,7 @@ static void take_withdrawal(struct sync_inbox *inbox, const struct sync_sender *
     uint64_t now_ms = realtime_ns() / NS_PER_MS, until_s = local_seconds(sender, message->expires_ms, now_ms);
 
     if (session_store_withdraw(inbox->sync->store, message->id, message->id_length, now_ms / 1000, until_s))
-        stats_add(&inbox->sync->counters->withdrawals_applied, 1);
+        sync_count(&inbox->sync->counters->withdrawals_applied, 1);
 }
 
 static void answer_pull(struct sync_inbox *inbox, const struct arrival *arrival, const struct sync_message *message) {
@@ -194,7 +194,7 @@ static void answer_pull(struct sync_inbox *inbox, const struct arrival *arrival,
     sync_outbox_widen(&writer);
     if (sync_message_write(&writer, &answer))
         sync_outbox_reply(inbox->outbox, arrival->from, &writer);
-    stats_add(&inbox->sync->counters->pulls_answered, 1);
+    sync_count(&inbox->sync->counters->pulls_answered, 1);
 }
 
 static void take_ticket_key(struct sync_inbox *inbox, const struct sync_sender *sender,
@@ -205,7 +205,7 @@ static void take_ticket_key(struct sync_inbox *inbox, const struct sync_sender *
         return;
     switch (foreign_keys_put(inbox->sync->foreign_keys, &message->key, message->key_use != SYNC_KEY_OPENS, expires_s)) {
     case FOREIGN_KEY_NEW:
-        stats_add(&inbox->sync->counters->ticket_keys_applied, 1);
+        sync_count(&inbox->sync->counters->ticket_keys_applied, 1);
         break;
     case FOREIGN_KEY_NO_ROOM:
         count_rejection(inbox, SYNC_crowded);
@@ -253,8 +253,8 @@ static void take_message(struct sync_inbox *inbox, struct sync_sender *sender, s
 }
 
 static void count_lag(struct sync_counters *counters, uint64_t lag_us) {
-    stats_add(&counters->lag_us_sum, lag_us);
-    stats_add(&counters->lag_count, 1);
+    sync_count(&counters->lag_us_sum, lag_us);
+    sync_count(&counters->lag_count, 1);
     counters->lag_us_last = lag_us;
     if (lag_us > counters->lag_us_max)
         counters->lag_us_max = lag_us;
@@ -321,7 +321,7 @@ static bool is_for_us(const struct sync_inbox *inbox, struct arrival *arrival) {
     if (arrival->head.stream == SYNC_TO_ALL)
         return true;
     addressee = reader_take(&arrival->messages, SYNC_SENDER_BYTES);
-    return addressee && memcmp(addressee, inbox->outbox->id, SYNC_SENDER_BYTES) == 0;
+    return addressee && memcmp(addressee, inbox->sync->id, SYNC_SENDER_BYTES) == 0;
 }
 
 static enum sync_rejection take_sealed(struct sync_inbox *inbox, const uint8_t *datagram, size_t length,
@@ -335,7 +335,7 @@ static enum sync_rejection take_sealed(struct sync_inbox *inbox, const uint8_t *
     if (rejection != SYNC_TAKEN)
         return rejection;
     /* Our own comes back from a group that stays on this host; from elsewhere, somebody else has sent it. */
-    if (memcmp(arrival.head.sender, inbox->outbox->id, SYNC_SENDER_BYTES) == 0)
+    if (memcmp(arrival.head.sender, inbox->sync->id, SYNC_SENDER_BYTES) == 0)
         return sharing_is_multicast(&inbox->sync->sharing.own) ? SYNC_TAKEN : SYNC_replayed;
     sender = sync_senders_find(&inbox->senders, arrival.head.sender);
     cipher = sender ? sender->open : inbox->stranger;
@@ -370,8 +370,8 @@ void sync_inbox_take(struct sync_inbox *inbox, const uint8_t *datagram, size_t l
     struct sync_counters *counters = inbox->sync->counters;
     enum sync_rejection rejection;
 
-    stats_add(&counters->datagrams_received, 1);
-    stats_add(&counters->bytes_received, length);
+    sync_count(&counters->datagrams_received, 1);
+    sync_count(&counters->bytes_received, length);
     rejection = inbox->sync->sharing.format == SHARING_STUD ? take_stud(inbox, datagram, length)
                                                             : take_sealed(inbox, datagram, length, from);
     if (rejection != SYNC_TAKEN)

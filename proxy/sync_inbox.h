@@ -21,7 +21,7 @@ struct sync_inbox {
 
 /* False: the library failed. */
 bool sync_inbox_init(struct sync_inbox *inbox, struct ev_loop *loop, const struct session_sync *sync,
-                     struct sync_outbox *outbox, struct sync_keys *keys);
+                     struct sync_outbox *outbox);
 
 /* Takes a datagram; length may be more than SYNC_PACKET_BYTES_MAX. */
 void sync_inbox_take(struct sync_inbox *inbox, const uint8_t *datagram, size_t length, const struct address *from);

@@ -2,10 +2,7 @@
 #include "sync_outbox.h"
 
 #include "clock.h"
-#include "stats.h"
 #include "sync_socket.h"
-
-#include <openssl/rand.h>
 
 static struct writer new_batch(uint8_t *bytes) {
     return writer_of(bytes, SYNC_PACKET_BYTES - SYNC_AROUND_BYTES);
@@ -28,31 +25,30 @@ void sync_outbox_narrow(struct writer *writer) {
     writer->size = writer->length > usual ? writer->length : usual;
 }
 
-bool sync_outbox_init(struct sync_outbox *outbox, const struct session_sync *sync, struct sync_keys *keys) {
+bool sync_outbox_init(struct sync_outbox *outbox, const struct session_sync *sync) {
     outbox->sync = sync;
     outbox->seal = EVP_CIPHER_CTX_new();
     outbox->batch = new_batch(outbox->bytes);
-    for (int stream = 0; stream < SYNC_STREAMS; stream++)
-        outbox->next[stream] = 1;
-    return outbox->seal && RAND_bytes(outbox->id, sizeof outbox->id) == 1 &&
-           sync_cipher_set(outbox->seal, keys, outbox->id, true);
+    return outbox->seal && sync_cipher_set(outbox->seal, sync->keys, sync->id, true);
 }
 
 static size_t seal(struct sync_outbox *outbox, enum sync_stream stream, uint64_t date_us, const struct writer *messages,
                    uint8_t *datagram) {
-    struct sync_head head = {.stream = stream, .number = outbox->next[stream]++};
+    const struct session_sync *sync = outbox->sync;
+    /* Drawn once, by whichever process: a nonce never comes twice. */
+    struct sync_head head = {.stream = stream, .number = __atomic_fetch_add(&sync->next[stream], 1, __ATOMIC_SEQ_CST)};
 
-    memcpy(head.sender, outbox->id, sizeof head.sender);
+    memcpy(head.sender, sync->id, sizeof head.sender);
     return sync_packet_seal(outbox->seal, &head, date_us ? date_us : realtime_ns() / 1000, messages->start,
                             messages->length, datagram);
 }
 
-void sync_outbox_count(const struct sync_outbox *outbox, size_t length, int sent, int wanted) {
-    struct sync_counters *counters = outbox->sync->counters;
+void sync_outbox_count(const struct session_sync *sync, size_t length, int sent, int wanted) {
+    struct sync_counters *counters = sync->counters;
 
-    stats_add(&counters->datagrams_sent, (uint64_t)sent);
-    stats_add(&counters->bytes_sent, (uint64_t)sent * length);
-    stats_add(&counters->datagrams_unsent, (uint64_t)(wanted - sent));
+    sync_count(&counters->datagrams_sent, (uint64_t)sent);
+    sync_count(&counters->bytes_sent, (uint64_t)sent * length);
+    sync_count(&counters->datagrams_unsent, (uint64_t)(wanted - sent));
 }
 
 void sync_outbox_beat(struct sync_outbox *outbox) {
@@ -62,7 +58,7 @@ void sync_outbox_beat(struct sync_outbox *outbox) {
 
     outbox->batch = new_batch(outbox->bytes);
     outbox->batch_date_us = 0;
-    sync_outbox_count(outbox, length, length ? sync_socket_send_all(sync->fd, &sync->sharing, datagram, length) : 0,
+    sync_outbox_count(sync, length, length ? sync_socket_send_all(sync->fd, &sync->sharing, datagram, length) : 0,
                       sync_socket_targets(&sync->sharing));
 }
 
@@ -89,5 +85,5 @@ void sync_outbox_reply(struct sync_outbox *outbox, const struct address *to, con
     uint8_t datagram[SYNC_PACKET_BYTES_MAX];
     size_t length = seal(outbox, SYNC_TO_ONE, 0, messages, datagram);
 
-    sync_outbox_count(outbox, length, length && sync_socket_send(sync->fd, &sync->sharing, to, datagram, length), 1);
+    sync_outbox_count(sync, length, length && sync_socket_send(sync->fd, &sync->sharing, to, datagram, length), 1);
 }

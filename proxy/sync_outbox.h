@@ -1,22 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 #ifndef PROXY_SYNC_OUTBOX_H
 #define PROXY_SYNC_OUTBOX_H
-/* What this host sends: messages to all are collected into one datagram for as long as they fit. */
+/* What a process sends: messages to all are collected into one datagram for as long as they fit. */
 #include "session_sync.h"
 #include "sync_message.h"
 
 struct sync_outbox {
     const struct session_sync *sync;
-    uint8_t id[SYNC_SENDER_BYTES]; /* of this start of the process */
     EVP_CIPHER_CTX *seal;
-    uint64_t next[SYNC_STREAMS]; /* numbers: they begin with 1 */
     struct writer batch;
     uint64_t batch_date_us; /* 0: that of its sending */
     uint8_t bytes[SYNC_PACKET_BYTES_MAX];
 };
 
 /* False: the library failed. */
-bool sync_outbox_init(struct sync_outbox *outbox, const struct session_sync *sync, struct sync_keys *keys);
+bool sync_outbox_init(struct sync_outbox *outbox, const struct session_sync *sync);
 
 /*
  * To all, with the next sync_outbox_flush at the latest. born_us: when that which it tells of happened, or 0; the
@@ -34,7 +32,7 @@ void sync_outbox_beat(struct sync_outbox *outbox);
 void sync_outbox_reply(struct sync_outbox *outbox, const struct address *to, const struct writer *messages);
 
 /* Counts a datagram of this length that was sent to so many of those wanted. */
-void sync_outbox_count(const struct sync_outbox *outbox, size_t length, int sent, int wanted);
+void sync_outbox_count(const struct session_sync *sync, size_t length, int sent, int wanted);
 
 /*
  * Messages for one addressee, in bytes of SYNC_PACKET_BYTES_MAX: the room that a datagram has for them.

@@ -2,8 +2,8 @@
 #ifndef PROXY_SYNC_PROCESS_H
 #define PROXY_SYNC_PROCESS_H
 /*
- * The process that shares sessions with other hosts: it tells them what workers announce, and puts what they tell into
- * the store. It alone reads the socket.
+ * The process that takes what other hosts tell, and puts it into the store; it tells them of ticket keys, and answers
+ * them. It alone reads the socket.
  */
 #include "session_sync.h"
 

@@ -2,6 +2,7 @@
 #include "tls_context.h"
 
 #include "client_verification.h"
+#include "log.h"
 #include "tls_engine.h"
 #include "tls_policy.h"
 #include "tls_reason.h"
@@ -43,15 +44,18 @@ static const char *set_up_resumption(SSL_CTX *context, struct tls_state *state, 
                                      struct session_store *store, struct ticket_keys *keys, struct session_sync *sync) {
     state->sessions = (struct tls_sessions){
         .store = store,
-        .announcements = sync && store ? sync->announcements : NULL,
+        .announcer = sync && store ? &state->announcer : NULL,
         .lifetime_s = settings->session_lifetime_ns / NS_PER_S,
         .stateless_tickets = settings->tickets != 0,
     };
     SSL_CTX_set_timeout(context, (long)state->sessions.lifetime_s);
     SSL_CTX_set_num_tickets(context, (settings->tickets || store) ? (size_t)settings->num_tickets : 0);
     tls_sessions_serve(&state->sessions, context);
+    if (state->sessions.announcer)
+        state->announcer.sync = sync;
     if (sync && sync->sharing.pull_ns) {
-        state->pulls = (struct session_pulls){.sync = sync, .stateless_tickets = state->sessions.stateless_tickets};
+        state->pulls = (struct session_pulls){
+            .sync = sync, .announcer = &state->announcer, .stateless_tickets = state->sessions.stateless_tickets};
         session_pulls_serve(&state->pulls, context);
     }
     if (settings->tickets)
@@ -115,7 +119,8 @@ void tls_context_begin(SSL_CTX *context, struct worker_counters *counters, int s
     if (!state)
         return;
     state->sessions.counters = counters;
-    state->sessions.slot = slot;
+    if (state->announcer.sync && !announcer_begin(&state->announcer, loop))
+        fail(EXIT_FAILED, "--shared-cache: the TLS library failed");
     if (state->pulls.sync)
         session_pulls_begin(&state->pulls, loop, counters, slot);
 }

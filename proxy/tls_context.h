@@ -36,7 +36,7 @@ bool tls_context_prepare_client(SSL *ssl);
 
 /*
  * In a worker, of a server's context: where this process counts its look-ups in the session cache, and which slot it
- * has to itself among those that announce sessions to other hosts, or ask them for some.
+ * has to itself among those that wait for sessions of other hosts; it tells those of its own.
  */
 void tls_context_begin(SSL_CTX *context, struct worker_counters *counters, int slot, struct ev_loop *loop);
 

@@ -11,12 +11,6 @@ static struct tls_sessions *sessions_of(const SSL_CTX *context) {
     return &tls_state_of(context)->sessions;
 }
 
-static void announce(const struct tls_sessions *sessions, struct announcement *announcement) {
-    announcement->born_us = realtime_ns() / 1000;
-    if (!announcements_put(sessions->announcements, sessions->slot, announcement))
-        stats_add(&sessions->counters->sessions_unannounced, 1);
-}
-
 static void count_put(const struct tls_sessions *sessions, enum session_put_result result) {
     stats_add(&sessions->counters->session_stores, 1);
     if (result == SESSION_KEPT_FOR_ANOTHER)
@@ -27,7 +21,7 @@ static void count_put(const struct tls_sessions *sessions, enum session_put_resu
 
 static int keep_session(SSL *ssl, SSL_SESSION *session) {
     struct tls_sessions *sessions = sessions_of(SSL_get_SSL_CTX(ssl));
-    static struct announcement made; /* static: 4 KiB */
+    static struct stored_session made; /* static: 4 KiB */
     unsigned char *end = made.bytes;
     uint64_t now_s = realtime_ns() / NS_PER_S;
     enum session_put_result result = SESSION_TOO_LARGE;
@@ -42,14 +36,13 @@ static int keep_session(SSL *ssl, SSL_SESSION *session) {
     length = i2d_SSL_SESSION(session, NULL);
     if (length > 0 && length <= SESSION_BYTES_MAX) {
         i2d_SSL_SESSION(session, &end);
-        made.kind = ANNOUNCE_NEW;
         made.expires_s = now_s + sessions->lifetime_s;
         made.id_length = id_length;
         memcpy(made.id, id, id_length);
         made.length = (size_t)length;
         result = session_store_put(sessions->store, id, id_length, made.bytes, made.length, now_s, made.expires_s);
-        if (result != SESSION_TOO_LARGE && sessions->announcements)
-            announce(sessions, &made);
+        if (result != SESSION_TOO_LARGE && sessions->announcer)
+            announcer_new(sessions->announcer, &made);
         OPENSSL_cleanse(made.bytes, (size_t)length);
     }
     if (result == SESSION_TOO_LARGE)
@@ -61,15 +54,12 @@ static int keep_session(SSL *ssl, SSL_SESSION *session) {
 
 /* Other hosts are to forget it too; here it is remembered as dead, as one of them may still tell of it. */
 static void withdraw(const struct tls_sessions *sessions, const uint8_t *id, size_t id_length) {
-    uint64_t now_s = realtime_ns() / NS_PER_S;
-    struct announcement gone = {
-        .kind = ANNOUNCE_DEL, .expires_s = now_s + sessions->lifetime_s, .id_length = id_length};
+    uint64_t now_s = realtime_ns() / NS_PER_S, until_s = now_s + sessions->lifetime_s;
 
-    if (!sessions->announcements)
+    if (!sessions->announcer)
         return;
-    session_store_withdraw(sessions->store, id, id_length, now_s, gone.expires_s);
-    memcpy(gone.id, id, id_length);
-    announce(sessions, &gone);
+    session_store_withdraw(sessions->store, id, id_length, now_s, until_s);
+    announcer_del(sessions->announcer, id, id_length, until_s);
 }
 
 static SSL_SESSION *find_session(SSL *ssl, const unsigned char *id, int id_length, int *copy) {

@@ -10,7 +10,8 @@
 
 struct tls_state {
     struct tls_sessions sessions;
-    struct session_pulls pulls; /* sync NULL: none */
+    struct announcer announcer; /* sync NULL: none */
+    struct session_pulls pulls; /* the same */
     struct tls_tickets tickets;
     struct alpn alpn;
     struct certificate_set *certificates;

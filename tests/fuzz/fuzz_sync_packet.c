@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length);
 
 enum arrival_kind { AS_IT_IS, SEALED_TO_ALL, SEALED_TO_ONE, STUD_AS_IT_IS, STUD_SIGNED, KINDS };
 
-static struct session_sync sync;
+static struct session_sync sync, peer_sync;
 static struct sync_outbox outbox, peer;
 static struct sync_inbox inbox;
 
@@ -38,42 +38,45 @@ static void take(const uint8_t *datagram, size_t length) {
 /* As the peer would send it. */
 static void take_sealed(enum sync_stream stream, const uint8_t *messages, size_t length) {
     uint8_t datagram[SYNC_PACKET_BYTES_MAX + SYNC_AROUND_BYTES], bytes[SYNC_PACKET_BYTES_MAX];
-    struct sync_head head = {.stream = stream, .number = peer.next[stream]++};
+    struct sync_head head = {.stream = stream, .number = peer_sync.next[stream]++};
     struct writer writer = writer_of(bytes, sizeof bytes);
 
     if (stream == SYNC_TO_ONE)
-        writer_bytes(&writer, outbox.id, sizeof outbox.id);
+        writer_bytes(&writer, sync.id, sizeof sync.id);
     writer_bytes(&writer, messages, length);
     if (writer.full)
         return;
-    memcpy(head.sender, peer.id, sizeof head.sender);
+    memcpy(head.sender, peer_sync.id, sizeof head.sender);
     take(datagram, sync_packet_seal(peer.seal, &head, realtime_ns() / 1000, bytes, writer.length, datagram));
 }
 
 /* We know the peer: it has proven that it is alive. */
 static void meet(void) {
     uint8_t nonce[SYNC_NONCE_BYTES], bytes[100];
-    const struct sync_message proof = {.kind = SYNC_PROOF, .nonce = nonce, .number = peer.next[SYNC_TO_ALL]};
+    const struct sync_message proof = {.kind = SYNC_PROOF, .nonce = nonce, .number = peer_sync.next[SYNC_TO_ALL]};
     struct writer writer = writer_of(bytes, sizeof bytes);
 
-    sync_senders_nonce(&inbox.senders, peer.id, monotonic_ns(), nonce);
+    sync_senders_nonce(&inbox.senders, peer_sync.id, monotonic_ns(), nonce);
     sync_message_write(&writer, &proof);
     take_sealed(SYNC_TO_ONE, bytes, writer.length);
-    check(sync_senders_find(&inbox.senders, peer.id) != NULL);
+    check(sync_senders_find(&inbox.senders, peer_sync.id) != NULL);
 }
 
 static void set_up(void) {
-    struct sync_keys *keys;
+    static uint64_t next[] = {1, 1}, next_of_peer[] = {1, 1};
 
     sync = (struct session_sync){.store = session_store_new(100, SESSION_BYTES),
                                  .ticket_keys = ticket_keys_new(),
                                  .foreign_keys = foreign_keys_new(),
                                  .counters = sync_counters_new(),
                                  .lifetime_s = 3600,
+                                 .id = "us",
+                                 .next = next,
                                  .fd = -1};
-    keys = sync_keys_new(sync.secret);
-    check(keys && sync_outbox_init(&outbox, &sync, keys) && sync_outbox_init(&peer, &sync, keys) &&
-          sync_inbox_init(&inbox, ev_loop_new(EVFLAG_AUTO), &sync, &outbox, keys));
+    sync.keys = sync_keys_new(sync.secret);
+    peer_sync = (struct session_sync){.keys = sync.keys, .id = "the peer", .next = next_of_peer, .fd = -1};
+    check(sync.keys && sync_outbox_init(&outbox, &sync) && sync_outbox_init(&peer, &peer_sync) &&
+          sync_inbox_init(&inbox, ev_loop_new(EVFLAG_AUTO), &sync, &outbox));
 }
 
 /* Everything but the signature is the fuzzer's. */
@@ -101,7 +104,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length) {
     bytes = malloc(length);
     memcpy(bytes, input + 1, --length);
     sync.sharing.format = input[0] % KINDS < STUD_AS_IT_IS ? SHARING_SEALED : SHARING_STUD;
-    if (sync.sharing.format == SHARING_SEALED && !sync_senders_find(&inbox.senders, peer.id))
+    if (sync.sharing.format == SHARING_SEALED && !sync_senders_find(&inbox.senders, peer_sync.id))
         meet();
     switch (input[0] % KINDS) {
     case AS_IT_IS:
