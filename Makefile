@@ -132,6 +132,14 @@ fuzz: deps-test
 	@$(MAKE) --no-print-directory -s -j2 fuzz-programs
 	@tests/fuzz/run $(FUZZ) $(FUZZ_SECONDS) $(notdir $(FUZZ_TARGETS))
 
+# What a session costs that is looked up: tests/bench/session_store_cost.c.
+SESSION_STORE_COST := $(BUILD)/bench/session-store-cost
+$(BUILD)/obj/tests/bench/%.o: ALL_CFLAGS += -Iproxy
+$(SESSION_STORE_COST): $(BUILD)/obj/tests/bench/session_store_cost.o $(BUILD)/proxy.a $(BUILD)/common.a
+	@mkdir -p $(@D)
+	@echo "link $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
 # What testssl.sh has to say of the proxy without options: about a minute.
 .PHONY: testssl
 testssl: deps-testssl
@@ -156,6 +164,12 @@ bench-loadgen: deps-bench-loadgen
 bench-backend: deps-bench
 	@$(MAKE) --no-print-directory -s -j2 all
 	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" $(PYTHON) scripts/bench-backend
+
+# What sharing sessions between hosts is worth and costs: about a quarter of an hour.
+.PHONY: bench-sync
+bench-sync: deps-bench
+	@$(MAKE) --no-print-directory -s -j2 all $(SESSION_STORE_COST)
+	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" $(PYTHON) scripts/bench-sync
 
 test: deps-test
 	@$(MAKE) --no-print-directory -s -j2 all unit-programs

@@ -54,6 +54,12 @@ static inline uint16_t reader_u16(struct reader *reader) {
     return (uint16_t)reader_uint(reader, 2);
 }
 
+static inline uint64_t reader_u64(struct reader *reader) {
+    uint64_t high = reader_uint(reader, 4);
+
+    return high << 32 | reader_uint(reader, 4);
+}
+
 /* A vector whose length is written in size bytes; empty if it is not all there. */
 static inline struct reader reader_vector(struct reader *reader, size_t size) {
     size_t length = reader_uint(reader, size);
@@ -109,6 +115,11 @@ static inline void writer_u8(struct writer *writer, uint8_t value) {
 
 static inline void writer_u16(struct writer *writer, uint16_t value) {
     writer_uint(writer, value, 2);
+}
+
+static inline void writer_u64(struct writer *writer, uint64_t value) {
+    writer_uint(writer, (uint32_t)(value >> 32), 4);
+    writer_uint(writer, (uint32_t)value, 4);
 }
 
 /* Begins a vector whose length takes size bytes; writer_end with what this returned fills it in. */

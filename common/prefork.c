@@ -65,12 +65,23 @@ static struct ev_loop *begin_process(struct prefork *pool) {
     return loop;
 }
 
+/* NULL: it is a worker. */
+static const struct prefork_service *service_of(const struct prefork_worker *worker) {
+    const struct prefork *pool = worker->pool;
+
+    for (int i = 0; i < pool->services; i++)
+        if (worker == &pool->service_process[i])
+            return &pool->service[i];
+    return NULL;
+}
+
 _Noreturn static void become_worker(struct prefork_worker *worker) {
     struct prefork *pool = worker->pool;
+    const struct prefork_service *service = service_of(worker);
     struct ev_loop *loop = begin_process(pool);
 
-    if (worker == &pool->service)
-        _exit(pool->run_service(loop, pool->context));
+    if (service)
+        _exit(service->run(loop, pool->context));
     if (pool->cpus && pool->cpus->count && !cpu_list_pin(pool->cpus, worker->index))
         fail(EXIT_FAILED, "worker %d: cannot run on CPU %d: %s", worker->index,
              pool->cpus->cpu[worker->index % pool->cpus->count], strerror(errno));
@@ -96,8 +107,10 @@ static void respawn_after(struct prefork_worker *worker, ev_tstamp delay_s) {
 }
 
 static void describe(const struct prefork_worker *worker, char *text, size_t size) {
-    if (worker == &worker->pool->service)
-        snprintf(text, size, "the service process");
+    const struct prefork_service *service = service_of(worker);
+
+    if (service)
+        snprintf(text, size, "%s", service->name);
     else
         snprintf(text, size, "worker %d", worker->index);
 }
@@ -106,7 +119,7 @@ static void worker_ended(struct ev_loop *loop, ev_child *watcher, int events) {
     (void)events;
     struct prefork_worker *worker = watcher->data;
     struct prefork *pool = worker->pool;
-    bool is_service = worker == &pool->service;
+    bool is_service = service_of(worker) != NULL;
     ev_tstamp age = ev_now(loop) - worker->started;
     char name[32];
 
@@ -132,7 +145,7 @@ static void worker_ended(struct ev_loop *loop, ev_child *watcher, int events) {
 /* In a new worker: libev's signals are forgotten; the mask is as it was, but for what the worker has to unblock. */
 static void restore_signals(struct prefork_worker *worker, sigset_t *mask) {
     forget_signals(worker->pool);
-    if (worker->pool->workers_take_signals && worker != &worker->pool->service) {
+    if (worker->pool->workers_take_signals && !service_of(worker)) {
         sigaddset(mask, SIGTERM);
         sigaddset(mask, SIGHUP);
     }
@@ -157,16 +170,16 @@ static pid_t fork_as(const char *name) {
 /* False with errno set: there is no new process. */
 static bool start_worker(struct prefork_worker *worker) {
     struct prefork *pool = worker->pool;
-    bool is_service = worker == &pool->service;
+    const struct prefork_service *service = service_of(worker);
     sigset_t all, before;
     pid_t pid;
 
-    if (!is_service && pool->starting)
+    if (!service && pool->starting)
         pool->starting(worker, pool->context);
     /* A signal that comes before the child has forgotten the master's handlers would be swallowed by them. */
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, &before);
-    pid = fork_as(is_service ? pool->service_name : NULL);
+    pid = fork_as(service ? service->name : NULL);
     if (pid == 0) {
         restore_signals(worker, &before);
         become_worker(worker);
@@ -174,14 +187,14 @@ static bool start_worker(struct prefork_worker *worker) {
     sigprocmask(SIG_SETMASK, &before, NULL);
     if (pid < 0) {
         int error = errno;
-        if (!is_service && pool->ended)
+        if (!service && pool->ended)
             pool->ended(worker, 0, pool->context);
         errno = error;
         return false;
     }
     worker->pid = pid;
     worker->started = ev_now(pool->loop);
-    if (!is_service)
+    if (!service)
         pool->running++;
     ev_child_init(&worker->watcher, worker_ended, pid, 0);
     worker->watcher.data = worker;
@@ -241,9 +254,13 @@ void prefork_start(struct prefork *pool, struct ev_loop *loop) {
         pool->worker[slot].pool = pool;
         pool->worker[slot].slot = slot;
     }
-    pool->service.pool = pool;
-    if (!start_generation(pool) || (pool->run_service && !start_worker(&pool->service)))
+    if (!start_generation(pool))
         fail(EXIT_FAILED, "fork: %s", strerror(errno));
+    for (int i = 0; i < pool->services; i++) {
+        pool->service_process[i].pool = pool;
+        if (!start_worker(&pool->service_process[i]))
+            fail(EXIT_FAILED, "fork: %s", strerror(errno));
+    }
 }
 
 static void kill_now(struct ev_loop *loop, ev_timer *timer, int events) {
@@ -309,6 +326,9 @@ void prefork_end(struct prefork *pool, int signal_number) {
 }
 
 void prefork_finish(struct prefork *pool) {
-    if (pool->service.pid && kill(pool->service.pid, SIGKILL) == 0)
-        waitpid(pool->service.pid, NULL, 0);
+    for (int i = 0; i < pool->services; i++) {
+        pid_t pid = pool->service_process[i].pid;
+        if (pid && kill(pid, SIGKILL) == 0)
+            waitpid(pid, NULL, 0);
+    }
 }

@@ -14,7 +14,8 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-#define PREFORK_WORKERS_MAX 256
+#define PREFORK_WORKERS_MAX  256
+#define PREFORK_SERVICES_MAX 2
 
 /* A process. Callbacks may read what is not private. */
 struct prefork_worker {
@@ -30,6 +31,11 @@ struct prefork_worker {
     ev_child watcher;
     ev_timer respawn, deadline;
     ev_tstamp started;
+};
+
+struct prefork_service {
+    int (*run)(struct ev_loop *loop, void *context); /* its whole life; what it returns is its exit status */
+    const char *name;                                /* what ps calls it */
 };
 
 struct prefork {
@@ -50,9 +56,9 @@ struct prefork {
     void (*signalled)(int signal_number, void *context);
     /* In the master, after a worker ended (wait_status as of waitpid), or could not be forked. May be NULL. */
     void (*ended)(const struct prefork_worker *worker, int wait_status, void *context);
-    /* One more process, which is no worker and lives as long as the master. NULL: none. */
-    int (*run_service)(struct ev_loop *loop, void *context);
-    const char *service_name; /* what ps calls it */
+    /* More processes, which are no workers and live as long as the master. */
+    struct prefork_service service[PREFORK_SERVICES_MAX];
+    int services;
     void *context;
 
     /* Private. */
@@ -63,7 +69,7 @@ struct prefork {
     int lifeline[2];
     ev_signal signals[3];
     struct prefork_worker *worker; /* [workers * generations], by slot */
-    struct prefork_worker service;
+    struct prefork_worker service_process[PREFORK_SERVICES_MAX];
 };
 
 /*
@@ -82,7 +88,7 @@ const char *prefork_renew(struct prefork *pool);
 /* No worker is replaced from here on; each that still runs is sent the signal. */
 void prefork_end(struct prefork *pool, int signal_number);
 
-/* After the loop has ended: the service, if there is one, ends too. */
+/* After the loop has ended: the services end too. */
 void prefork_finish(struct prefork *pool);
 
 #endif

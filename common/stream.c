@@ -51,6 +51,10 @@ static enum stream_result tls_result(struct stream *stream, int returned) {
     case SSL_ERROR_WANT_WRITE:
         stream->wants = EV_WRITE;
         return STREAM_RETRY;
+    case SSL_ERROR_WANT_CLIENT_HELLO_CB:
+        /* Whoever has the ClientHello wait feeds this event; if the client hangs up meanwhile, it comes by itself. */
+        stream->wants = EV_READ;
+        return STREAM_RETRY;
     case SSL_ERROR_ZERO_RETURN:
         /* With SSL_OP_IGNORE_UNEXPECTED_EOF this is a close_notify or a FIN: the BIO knows if it has met the FIN. */
         stream->hung_up = BIO_eof(SSL_get_rbio(stream->ssl));

@@ -109,6 +109,29 @@ static const char *choose_header(void) {
     return NULL;
 }
 
+static const char *parse_shared_cache(void *target, const char *value) {
+    return sharing_parse_own(target, value);
+}
+
+static const char *parse_shared_cache_peer(void *target, const char *value) {
+    return sharing_parse_peer(target, value);
+}
+
+static const char *parse_shared_cache_if(void *target, const char *value) {
+    return sharing_parse_interface(target, value);
+}
+
+static const char *format_shared_cache(const void *target, char *text) {
+    const struct sharing *sharing = target;
+
+    return sharing->on ? address_format(&sharing->own, text) : NULL;
+}
+
+static const char *format_shared_cache_if(const void *target, char *text) {
+    (void)text;
+    return ((const struct sharing *)target)->interface_text;
+}
+
 static const char *parse_stats(void *target, const char *value) {
     settings.has_stats = true;
     return address_parse(target, value);
@@ -253,6 +276,30 @@ static const struct option_spec options[] = {
     {"session-lifetime", 0, OPTION_DURATION, "T", "how long a session may be resumed (default 1h, at most 7 days)",
      &settings.session_lifetime_ns, .min = NS_PER_S, .max = 7 * 24 * 3600 * NS_PER_S},
 
+    SECTION("Sessions shared between hosts"),
+    {"shared-cache", 'U', OPTION_PARSE, "ADDR",
+     "share sessions and ticket keys with other hosts: take their datagrams (UDP) there; a multicast group is joined, "
+     "and sent to",
+     &settings.sharing, .parse = parse_shared_cache, .format = format_shared_cache},
+    {"shared-cache-peer", 'P', OPTION_PARSE, "ADDR",
+     "another host's --shared-cache, to send to: once for each, up to 16", &settings.sharing,
+     .parse = parse_shared_cache_peer},
+    {"shared-cache-if", 'M', OPTION_PARSE, "IFACE[,TTL]",
+     "the group's interface: its name, number or IPv4 address, or *; and how many hops datagrams may make (default 1; "
+     "0: they stay on this host)",
+     &settings.sharing, .parse = parse_shared_cache_if, .format = format_shared_cache_if},
+    {"shared-cache-key", 0, OPTION_STRING, "FILE",
+     "the secret that the hosts share, 16 bytes to 16 KiB of any kind, read at the start (default: the first "
+     "certificate's private key)",
+     &settings.sharing.key_file},
+    {"shared-cache-pull", 0, OPTION_DURATION, "T",
+     "ask peers for a session that is not here, and let the client wait for it so long (such as 5ms; default 0: do not "
+     "ask)",
+     &settings.sharing.pull_ns, .max = NS_PER_S},
+    {"shared-cache-format", 0, OPTION_CHOICE, "sealed|stud",
+     "of datagrams: encrypted (default), or as stud has them: sessions in the clear, without ticket keys",
+     &settings.sharing.format, .choices = sharing_formats},
+
     SECTION("Processes"),
     {"workers", 'n', OPTION_UINT, "CORES", "worker processes (default 1)", &settings.workers, .min = 1,
      .max = PREFORK_WORKERS_MAX},
@@ -331,13 +378,16 @@ static void set_defaults(void) {
 
 /* What no single option can see. NULL, or why the whole is refused. */
 static const char *check_settings(void) {
+    const char *reason;
+
     if (!settings.certificate_count && !settings.client_role)
         return "no certificate: give at least one CERT.pem";
     if (!settings.backend)
         return "no backend: give one with -b";
     if (settings.daemon && settings.access_log && strcmp(settings.access_log, "-") == 0)
         return "--access-log: -: there is no standard output in the background";
-    return choose_header();
+    reason = sharing_check(&settings);
+    return reason ? reason : choose_header();
 }
 
 /* The command line, again: what it says counts more than the file, and its certificates stand for those of the file. */

@@ -12,9 +12,11 @@
 #include "privileges.h"
 #include "resolver.h"
 #include "session_store.h"
+#include "session_sync.h"
 #include "shared_memory.h"
 #include "stats.h"
 #include "stats_server.h"
+#include "sync_process.h"
 #include "tls_context.h"
 #include "tls_engine.h"
 #include "units.h"
@@ -44,6 +46,8 @@ struct master {
     settings_reader *reread;
     struct session_store *store[2]; /* of sessions without and with certificates of clients; NULL: not needed yet */
     struct ticket_keys *ticket_keys;
+    struct session_sync *sync;              /* with other hosts; NULL: none */
+    struct session_store *sync_store;       /* what it puts sessions of other hosts into */
     struct admission *admission;            /* NULL: no limit */
     struct privileges privileges;           /* of the workers */
     struct address frontend, stats_address; /* with the ports that were given */
@@ -92,8 +96,10 @@ static const char *make_configuration(struct configuration *made, struct proxy_s
     const char *reason = find_store(master, settings, &store);
 
     *made = (struct configuration){.settings = settings, .access_log = -1};
+    if (!reason && master->sync && store != master->sync_store)
+        reason = "--client-ca: where sessions are shared with other hosts it cannot begin or end by a reload";
     if (!reason)
-        reason = tls_context_new(&made->tls, settings, store, master->ticket_keys);
+        reason = tls_context_new(&made->tls, settings, store, master->ticket_keys, master->sync);
     if (reason)
         return reason;
     if (settings->access_log)
@@ -159,7 +165,7 @@ static int run_worker(const struct prefork_worker *self, struct ev_loop *loop, v
     close_inherited(master, self->index);
     if (master->stats_listener >= 0)
         close(master->stats_listener);
-    tls_context_count_in(current->tls, worker.counters);
+    tls_context_begin(current->tls, worker.counters, self->slot, loop);
     access_log_start(&worker.access_log, loop, current->access_log,
                      (enum access_log_format)current->settings->log_format, worker.counters);
     drop_privileges(master);
@@ -168,10 +174,7 @@ static int run_worker(const struct prefork_worker *self, struct ev_loop *loop, v
     return status;
 }
 
-static int run_stats(struct ev_loop *loop, void *context) {
-    static struct stats_server server;
-    struct master *master = context;
-
+static void begin_service(const struct master *master) {
     let_go(master);
     if (master->current.access_log >= 0)
         close(master->current.access_log);
@@ -181,9 +184,31 @@ static int run_stats(struct ev_loop *loop, void *context) {
     signal(SIGINT, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
     drop_privileges(master);
+}
+
+static int run_stats(struct ev_loop *loop, void *context) {
+    static struct stats_server server;
+    struct master *master = context;
+
+    begin_service(master);
+    if (master->sync)
+        close(master->sync->fd);
     stats_server_start(&server, loop, master->stats_listener, &master->stats);
     ev_run(loop, 0);
     return 0;
+}
+
+static int run_sync(struct ev_loop *loop, void *context) {
+    struct master *master = context;
+
+    begin_service(master);
+    if (master->stats_listener >= 0)
+        close(master->stats_listener);
+    return sync_process_run(master->sync, loop);
+}
+
+static void add_service(struct master *master, int (*run)(struct ev_loop *, void *), const char *name) {
+    master->pool.service[master->pool.services++] = (struct prefork_service){run, name};
 }
 
 static void close_listeners(struct master *master) {
@@ -355,7 +380,18 @@ static void announce(const char *what, const struct address *address) {
 static void announce_all(const struct master *master) {
     if (master->stats_listener >= 0)
         announce("stats", &master->stats_address);
+    if (master->sync)
+        announce("shared cache", &master->sync->sharing.own);
     announce("listening", &master->frontend);
+}
+
+static bool open_sync(struct session_sync *sync) {
+    char text[ADDRESS_TEXT_MAX];
+
+    if (session_sync_open(sync))
+        return true;
+    log_error("--shared-cache: %s: %s", address_format(&sync->sharing.own, text), strerror(errno));
+    return false;
 }
 
 /* All or nothing: what one of them refuses leaves no file of another behind. */
@@ -365,6 +401,8 @@ static bool open_all(struct master *master) {
     master->frontend = settings->frontend;
     master->stats_address = settings->stats;
     master->stats_listener = -1;
+    if (master->sync && !open_sync(master->sync))
+        return false;
     if (settings->has_stats && !listen_on(&master->stats_address, 16, &master->stats_listener, 1, "stats"))
         return false;
     if (listen_on(&master->frontend, settings->backlog, master->listener, master->pool.workers, "frontend")) {
@@ -388,6 +426,11 @@ static void prepare(struct master *master, struct proxy_settings *settings) {
         fail(EXIT_FAILED, "session tickets: no random numbers");
     if (!reason)
         reason = find_backend(settings, &master->privileges);
+    if (!reason)
+        reason = find_store(master, settings, &master->sync_store);
+    if (!reason)
+        reason = session_sync_new(&master->sync, settings, master->sync_store, master->ticket_keys,
+                                  (int)settings->workers * GENERATIONS);
     if (!reason)
         reason = make_configuration(&master->current, settings, master);
     if (reason)
@@ -433,13 +476,16 @@ int master_run(struct proxy_settings *settings, settings_reader *reread) {
         .starting = worker_starting,
         .signalled = signalled,
         .ended = worker_ended,
-        .run_service = settings->has_stats ? run_stats : NULL,
-        .service_name = "proxy-stats",
         .context = &master,
     };
     set_up_pool(&master);
+    if (settings->has_stats)
+        add_service(&master, run_stats, "proxy-stats");
+    if (master.sync)
+        add_service(&master, run_sync, "proxy-sync");
     stats_init(&master.stats, master.pool.workers, master.pool.workers * GENERATIONS,
                settings->has_stats ? settings->top_clients : 0);
+    master.stats.sync = master.sync ? master.sync->counters : NULL;
     stats_add(&master.stats.master->generation, 1);
     master.admission = admission_new(settings->maxconn, master.pool.workers * GENERATIONS);
     hold_signals_back(true);

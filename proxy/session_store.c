@@ -17,7 +17,7 @@
 struct slot {
     uint32_t chain; /* next in the bucket, or next free */
     uint32_t older, newer;
-    uint16_t length;
+    uint16_t length; /* 0: withdrawn, its ID is all that is remembered */
     uint8_t id_length;
     uint8_t id[SESSION_ID_MAX];
     uint64_t expires_s;
@@ -88,8 +88,8 @@ static uint32_t hash_id(const uint8_t *id, size_t length) {
     return hash ^ hash >> 15;
 }
 
-static struct shard *lock_shard(struct session_store *store, uint32_t hash) {
-    struct shard *shard = &store->shard[hash % store->shards];
+static struct shard *lock_shard_at(struct session_store *store, uint32_t number) {
+    struct shard *shard = &store->shard[number];
 
     if (pthread_mutex_lock(&shard->lock) == EOWNERDEAD) {
         /* Its owner died in the middle of a change: the lists may be in pieces. A cache may forget. */
@@ -97,6 +97,10 @@ static struct shard *lock_shard(struct session_store *store, uint32_t hash) {
         pthread_mutex_consistent(&shard->lock);
     }
     return shard;
+}
+
+static struct shard *lock_shard(struct session_store *store, uint32_t hash) {
+    return lock_shard_at(store, hash % store->shards);
 }
 
 static uint32_t *bucket_of(struct shard *shard, uint32_t hash) {
@@ -138,6 +142,7 @@ static void drop(struct shard *shard, uint32_t *link) {
     *link = slot->chain;
     unlink_age(shard, slot);
     explicit_bzero(slot->bytes, slot->length);
+    slot->length = 0;
     slot->chain = shard->free;
     shard->free = index;
     shard->count--;
@@ -157,8 +162,9 @@ static uint32_t take_slot(struct shard *shard, uint64_t now_s, enum session_put_
     if (shard->free == NONE && shard->touched < shard->slots)
         return ++shard->touched;
     if (shard->free == NONE) {
-        *result =
-            slot_at(shard, shard->oldest)->expires_s <= now_s ? SESSION_KEPT_FOR_EXPIRED : SESSION_KEPT_FOR_ANOTHER;
+        const struct slot *oldest = slot_at(shard, shard->oldest);
+        if (oldest->length)
+            *result = oldest->expires_s <= now_s ? SESSION_KEPT_FOR_EXPIRED : SESSION_KEPT_FOR_ANOTHER;
         drop_oldest(shard);
     }
     index = shard->free;
@@ -166,47 +172,87 @@ static uint32_t take_slot(struct shard *shard, uint64_t now_s, enum session_put_
     return index;
 }
 
+/* Under the lock; nothing of this ID is there. length 0: as withdrawn. */
+static enum session_put_result put(struct shard *shard, uint32_t hash, const uint8_t *id, size_t id_length,
+                                   const uint8_t *bytes, size_t length, uint64_t now_s, uint64_t expires_s) {
+    enum session_put_result result;
+    uint32_t index = take_slot(shard, now_s, &result), *bucket = bucket_of(shard, hash);
+    struct slot *slot = slot_at(shard, index);
+
+    slot->id_length = (uint8_t)id_length;
+    memcpy(slot->id, id, id_length);
+    slot->length = (uint16_t)length;
+    if (length)
+        memcpy(slot->bytes, bytes, length);
+    slot->expires_s = expires_s;
+    slot->chain = *bucket;
+    *bucket = index;
+    link_newest(shard, index);
+    shard->count++;
+    return result;
+}
+
+static bool fits(const struct session_store *store, size_t id_length, size_t length) {
+    return length <= store->session_bytes && id_length <= SESSION_ID_MAX && length > 0;
+}
+
 enum session_put_result session_store_put(struct session_store *store, const uint8_t *id, size_t id_length,
                                           const uint8_t *bytes, size_t length, uint64_t now_s, uint64_t expires_s) {
     enum session_put_result result;
-    uint32_t hash, index, *bucket, *link;
     struct shard *shard;
-    struct slot *slot;
+    uint32_t hash, *link;
 
-    if (length > store->session_bytes || id_length > SESSION_ID_MAX || length == 0)
+    if (!fits(store, id_length, length))
         return SESSION_TOO_LARGE;
     hash = hash_id(id, id_length);
     shard = lock_shard(store, hash);
     link = find(shard, hash, id, id_length);
     if (*link != NONE)
         drop(shard, link);
-    index = take_slot(shard, now_s, &result);
-    slot = slot_at(shard, index);
-    slot->id_length = (uint8_t)id_length;
-    memcpy(slot->id, id, id_length);
-    slot->length = (uint16_t)length;
-    memcpy(slot->bytes, bytes, length);
-    slot->expires_s = expires_s;
-    bucket = bucket_of(shard, hash);
-    slot->chain = *bucket;
-    *bucket = index;
-    link_newest(shard, index);
-    shard->count++;
+    result = put(shard, hash, id, id_length, bytes, length, now_s, expires_s);
+    pthread_mutex_unlock(&shard->lock);
+    return result;
+}
+
+/* A free slot, one that was never used, or one whose session is over. */
+static bool has_spare_room(const struct shard *shard, uint64_t now_s) {
+    return shard->free != NONE || shard->touched < shard->slots || slot_at(shard, shard->oldest)->expires_s <= now_s;
+}
+
+enum session_put_result session_store_add(struct session_store *store, const uint8_t *id, size_t id_length,
+                                          const uint8_t *bytes, size_t length, uint64_t now_s, uint64_t expires_s,
+                                          bool spare) {
+    enum session_put_result result;
+    struct shard *shard;
+    uint32_t hash, *link;
+
+    if (!fits(store, id_length, length))
+        return SESSION_TOO_LARGE;
+    hash = hash_id(id, id_length);
+    shard = lock_shard(store, hash);
+    link = find(shard, hash, id, id_length);
+    if (*link != NONE)
+        result = slot_at(shard, *link)->length ? SESSION_THERE_ALREADY : SESSION_WITHDRAWN;
+    else if (spare && !has_spare_room(shard, now_s))
+        result = SESSION_NO_ROOM;
+    else
+        result = put(shard, hash, id, id_length, bytes, length, now_s, expires_s);
     pthread_mutex_unlock(&shard->lock);
     return result;
 }
 
 size_t session_store_get(struct session_store *store, const uint8_t *id, size_t id_length, uint8_t *bytes,
-                         uint64_t now_s, bool take, bool *expired) {
+                         uint64_t now_s, bool take, bool *expired, uint64_t *expires_s) {
     uint32_t hash = hash_id(id, id_length), *link;
     struct shard *shard = lock_shard(store, hash);
     size_t length = 0;
 
     *expired = false;
     link = find(shard, hash, id, id_length);
-    if (*link != NONE) {
+    if (*link != NONE && slot_at(shard, *link)->length) {
         struct slot *slot = slot_at(shard, *link);
         *expired = slot->expires_s <= now_s;
+        *expires_s = slot->expires_s;
         if (!*expired) {
             length = slot->length;
             memcpy(bytes, slot->bytes, length);
@@ -222,14 +268,87 @@ size_t session_store_get(struct session_store *store, const uint8_t *id, size_t 
     return length;
 }
 
-void session_store_remove(struct session_store *store, const uint8_t *id, size_t id_length) {
+static bool is_good(const struct slot *slot, uint64_t now_s) {
+    return slot->length && slot->expires_s > now_s;
+}
+
+bool session_store_has(struct session_store *store, const uint8_t *id, size_t id_length, uint64_t now_s) {
     uint32_t hash = hash_id(id, id_length), *link;
     struct shard *shard = lock_shard(store, hash);
+    bool found;
 
     link = find(shard, hash, id, id_length);
-    if (*link != NONE)
+    found = *link != NONE && is_good(slot_at(shard, *link), now_s);
+    pthread_mutex_unlock(&shard->lock);
+    return found;
+}
+
+bool session_store_remove(struct session_store *store, const uint8_t *id, size_t id_length) {
+    uint32_t hash = hash_id(id, id_length), *link;
+    struct shard *shard = lock_shard(store, hash);
+    bool found;
+
+    link = find(shard, hash, id, id_length);
+    found = *link != NONE && slot_at(shard, *link)->length;
+    if (found)
         drop(shard, link);
     pthread_mutex_unlock(&shard->lock);
+    return found;
+}
+
+bool session_store_withdraw(struct session_store *store, const uint8_t *id, size_t id_length, uint64_t now_s,
+                            uint64_t expires_s) {
+    uint32_t hash = hash_id(id, id_length), *link;
+    struct shard *shard;
+    bool found = false;
+
+    if (id_length > SESSION_ID_MAX)
+        return false;
+    shard = lock_shard(store, hash);
+    link = find(shard, hash, id, id_length);
+    if (*link != NONE) {
+        found = slot_at(shard, *link)->length > 0;
+        drop(shard, link);
+    }
+    put(shard, hash, id, id_length, NULL, 0, now_s, expires_s);
+    pthread_mutex_unlock(&shard->lock);
+    return found;
+}
+
+/* A slot that is not in use has no length: drop() sees to that. */
+static bool copy_slot(struct shard *shard, uint32_t index, uint64_t now_s, struct stored_session *session) {
+    const struct slot *slot = slot_at(shard, index);
+
+    if (index > shard->touched || !is_good(slot, now_s))
+        return false;
+    session->expires_s = slot->expires_s;
+    session->id_length = slot->id_length;
+    memcpy(session->id, slot->id, slot->id_length);
+    session->length = slot->length;
+    memcpy(session->bytes, slot->bytes, slot->length);
+    return true;
+}
+
+bool session_store_walk(struct session_store *store, uint64_t *at, uint32_t places, uint64_t now_s,
+                        struct stored_session *session) {
+    const uint64_t slots = store->shard[0].slots, end = slots * store->shards;
+    bool found = false;
+
+    while (!found && places-- && *at < end) {
+        struct shard *shard = lock_shard_at(store, (uint32_t)(*at / slots));
+        uint32_t index = (uint32_t)(*at % slots) + 1;
+
+        /* The rest of a shard that was never used is passed over at once. */
+        if (index > shard->touched)
+            *at = (*at / slots + 1) * slots;
+        else
+            ++*at;
+        found = copy_slot(shard, index, now_s, session);
+        pthread_mutex_unlock(&shard->lock);
+    }
+    if (*at >= end)
+        *at = 0;
+    return found;
 }
 
 uint64_t session_store_count(struct session_store *store) {

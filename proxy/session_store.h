@@ -33,7 +33,11 @@ enum session_put_result {
     SESSION_KEPT,
     SESSION_KEPT_FOR_EXPIRED, /* one that had expired made room */
     SESSION_KEPT_FOR_ANOTHER, /* one that could still have been resumed made room */
-    SESSION_TOO_LARGE,        /* not kept */
+    /* Not kept: */
+    SESSION_TOO_LARGE,
+    SESSION_THERE_ALREADY, /* session_store_add only, as the others below */
+    SESSION_WITHDRAWN,
+    SESSION_NO_ROOM,
 };
 
 /*
@@ -43,15 +47,49 @@ enum session_put_result session_store_put(struct session_store *store, const uin
                                           const uint8_t *bytes, size_t length, uint64_t now_s, uint64_t expires_s);
 
 /*
- * Copies the session into bytes (SESSION_BYTES_MAX) and returns its length; 0 if it is not there, or no longer because
- * it had *expired at now_s. With take, it is gone afterwards.
+ * The same for what another host says: a session that is there, or was withdrawn, stays as it is, and with spare, none
+ * that is there makes room.
+ */
+enum session_put_result session_store_add(struct session_store *store, const uint8_t *id, size_t id_length,
+                                          const uint8_t *bytes, size_t length, uint64_t now_s, uint64_t expires_s,
+                                          bool spare);
+
+/*
+ * Copies the session into bytes (SESSION_BYTES_MAX) and returns its length and when it expires; 0 if it is not there,
+ * or no longer because it had *expired at now_s. With take, it is gone afterwards.
  */
 size_t session_store_get(struct session_store *store, const uint8_t *id, size_t id_length, uint8_t *bytes,
-                         uint64_t now_s, bool take, bool *expired);
+                         uint64_t now_s, bool take, bool *expired, uint64_t *expires_s);
 
-void session_store_remove(struct session_store *store, const uint8_t *id, size_t id_length);
+/* Whether it is there; a session that is asked for in this way is used no later than before. */
+bool session_store_has(struct session_store *store, const uint8_t *id, size_t id_length, uint64_t now_s);
 
-/* Sessions held now, expired ones that nobody asked for included. */
+/* True if it was there. */
+bool session_store_remove(struct session_store *store, const uint8_t *id, size_t id_length);
+
+/*
+ * The session is dead, and is remembered as such until expires_s, so that session_store_add does not bring it back.
+ * True if it was there.
+ */
+bool session_store_withdraw(struct session_store *store, const uint8_t *id, size_t id_length, uint64_t now_s,
+                            uint64_t expires_s);
+
+/* A session as it lies in the store: a copy. */
+struct stored_session {
+    uint64_t expires_s;
+    size_t id_length, length;
+    uint8_t id[SESSION_ID_MAX], bytes[SESSION_BYTES_MAX];
+};
+
+/*
+ * The next session at or after the place *at (0: the first) that is good at now_s, of the next places places; *at is
+ * the place after it then, or where to go on, or 0 when there are no more. What comes and goes meanwhile may be left
+ * out. False: there was none.
+ */
+bool session_store_walk(struct session_store *store, uint64_t *at, uint32_t places, uint64_t now_s,
+                        struct stored_session *session);
+
+/* Sessions held now, expired ones that nobody asked for and withdrawn ones that are remembered included. */
 uint64_t session_store_count(struct session_store *store);
 
 #endif

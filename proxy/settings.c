@@ -12,13 +12,19 @@ static const struct {
     bool is_string;
 } fixed[] = {
 #define VALUE(option, field)                                                                                           \
-    { option, offsetof(struct proxy_settings, field), sizeof((struct proxy_settings *)0)->field, 0 }
+    { option, offsetof(struct proxy_settings, field), sizeof(((struct proxy_settings *)0)->field), 0 }
 #define STRING(option, field)                                                                                          \
     { option, offsetof(struct proxy_settings, field), 0, 1 }
     VALUE("frontend", frontend),
     VALUE("stats", stats),
     VALUE("top-clients", top_clients),
     VALUE("session-cache", session_cache),
+    VALUE("shared-cache", sharing.own),
+    VALUE("shared-cache-peer", sharing.peers),
+    STRING("shared-cache-if", sharing.interface_text),
+    STRING("shared-cache-key", sharing.key_file),
+    VALUE("shared-cache-pull", sharing.pull_ns),
+    VALUE("shared-cache-format", sharing.format),
     VALUE("workers", workers),
     VALUE("backlog", backlog),
     VALUE("keepalive", keepalive_s),

@@ -7,6 +7,7 @@
  */
 #include "address.h"
 #include "affinity.h"
+#include "sharing.h"
 
 #include <stdint.h>
 
@@ -61,6 +62,7 @@ struct proxy_settings {
     const char *ticket_keys;
     uint64_t ticket_rotation_ns; /* 0: as long as a session may be resumed */
     uint64_t session_lifetime_ns;
+    struct sharing sharing; /* of sessions with other hosts */
 
     uint64_t handshake_timeout_ns;   /* from accept to a finished handshake */
     uint64_t connect_timeout_ns;     /* to the backend */

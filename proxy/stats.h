@@ -9,6 +9,7 @@
  */
 #include "client_table.h"
 #include "handshake_failure.h"
+#include "sync_counters.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -56,6 +57,8 @@ enum close_reason {
     X(session_too_large, "sessions that did not fit a slot of the cache")                                              \
     X(session_evictions, "sessions that made room for others before they expired")                                     \
     X(session_expired, "expired sessions that were asked for or made room")                                            \
+    X(session_pulls, "sessions that other hosts were asked for while a client waited")                                 \
+    X(session_pulls_found, "of these, those that came in time")                                                        \
     X(access_log_lines, "lines written to the access log")                                                             \
     X(access_log_lost, "lines of the access log that could not be written")
 
@@ -91,6 +94,7 @@ struct stats {
     int *worker_of;               /* [slots], for the master: process[].worker as it was written */
     struct client_table *clients; /* [slots]; NULL: not asked for */
     uint64_t top_clients;
+    const struct sync_counters *sync; /* NULL: nothing is shared with other hosts */
     int workers, slots;
 };
 

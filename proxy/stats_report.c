@@ -165,6 +165,8 @@ void stats_write_json(const struct stats *stats, FILE *out) {
     set_integer(object, "reloads", snapshot.master.reloads);
     set_integer(object, "reloads_refused", snapshot.master.reloads_refused);
     json_object_set_new(object, "workers", workers);
+    if (stats->sync)
+        json_object_set_new(object, "shared_cache", sync_counters_json(stats->sync));
     if (stats->clients) {
         json_object_set_new(object, "top_clients", top_json(&snapshot));
         set_integer(object, "top_clients_error_bytes", snapshot.top_error);
@@ -253,6 +255,8 @@ void stats_write_prometheus(const struct stats *stats, FILE *out) {
                  snapshot.master.started_unix_ns / NS_PER_S);
     write_header(out, "build_info", "1, with the version", "gauge");
     fprintf(out, "tlsdyno_build_info{version=\"%s\"} 1\n", TLSDYNO_VERSION);
+    if (stats->sync)
+        sync_counters_write_prometheus(stats->sync, "tlsdyno_shared_cache_", out);
     if (stats->clients)
         write_top(&snapshot, out);
     free_snapshot(&snapshot);

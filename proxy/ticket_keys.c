@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "ticket_keys.h"
 
+#include "clock.h"
 #include "log.h"
 #include "shared_memory.h"
 #include "units.h"
@@ -14,6 +15,8 @@
 
 struct shared_keys {
     uint64_t generation; /* of the key that seals; the first is 1 */
+    uint64_t since_ns;   /* when it began to, in CLOCK_REALTIME */
+    uint64_t interval_ns;
     struct ticket_key slot[SLOTS];
 };
 
@@ -29,6 +32,13 @@ static void time_to_rotate(struct ev_loop *loop, ev_timer *timer, int events) {
         log_error("session tickets: no new key: the random number generator failed");
 }
 
+static bool make_key(struct ticket_key *key) {
+    key->secret_bytes = sizeof key->cipher_secret;
+    return RAND_bytes(key->name, sizeof key->name) == 1 &&
+           RAND_priv_bytes(key->cipher_secret, sizeof key->cipher_secret) == 1 &&
+           RAND_priv_bytes(key->mac_secret, sizeof key->mac_secret) == 1;
+}
+
 struct ticket_keys *ticket_keys_new(void) {
     struct ticket_keys *keys = calloc(1, sizeof *keys);
 
@@ -37,7 +47,7 @@ struct ticket_keys *ticket_keys_new(void) {
     keys->shared = shared_memory_new(sizeof *keys->shared);
     ev_init(&keys->timer, time_to_rotate);
     keys->timer.data = keys;
-    if (!ticket_keys_rotate(keys)) {
+    if (!make_key(&keys->shared->slot[1]) || !ticket_keys_rotate(keys)) {
         free(keys);
         return NULL;
     }
@@ -47,6 +57,7 @@ struct ticket_keys *ticket_keys_new(void) {
 void ticket_keys_rotate_every(struct ticket_keys *keys, struct ev_loop *loop, uint64_t interval_ns) {
     ev_tstamp interval = (ev_tstamp)interval_ns / NS_PER_S;
 
+    __atomic_store_n(&keys->shared->interval_ns, interval_ns, __ATOMIC_RELEASE);
     if (ev_is_active(&keys->timer) && keys->timer.repeat == interval)
         return;
     keys->timer.repeat = interval;
@@ -56,19 +67,16 @@ void ticket_keys_rotate_every(struct ticket_keys *keys, struct ev_loop *loop, ui
 bool ticket_keys_rotate(struct ticket_keys *keys) {
     struct shared_keys *shared = keys->shared;
     uint64_t next = keys->generation + 1;
-    struct ticket_key *key = &shared->slot[next % SLOTS];
 
-    /* Whole before anybody can see it: the slot is that of four generations ago. */
-    if (RAND_bytes(key->name, sizeof key->name) != 1 ||
-        RAND_priv_bytes(key->cipher_secret, sizeof key->cipher_secret) != 1 ||
-        RAND_priv_bytes(key->mac_secret, sizeof key->mac_secret) != 1)
+    /* Whole before anybody can see it: the slot is that of three generations ago. */
+    if (!make_key(&shared->slot[(next + 1) % SLOTS]))
         return false;
-    key->secret_bytes = sizeof key->cipher_secret;
     keys->generation = next;
+    shared->since_ns = realtime_ns();
     __atomic_store_n(&shared->generation, next, __ATOMIC_RELEASE);
     /* Not before the count: a worker that copies this one sees that the generation went on. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    OPENSSL_cleanse(&shared->slot[(next - 2) % SLOTS], sizeof *key);
+    OPENSSL_cleanse(&shared->slot[(next - 2) % SLOTS], sizeof *shared->slot);
     return true;
 }
 
@@ -79,6 +87,39 @@ static bool copy(const struct shared_keys *shared, uint64_t generation, struct t
     *key = shared->slot[generation % SLOTS];
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     return __atomic_load_n(&shared->generation, __ATOMIC_ACQUIRE) <= generation + 1;
+}
+
+uint64_t ticket_keys_generation(const struct ticket_keys *keys) {
+    return __atomic_load_n(&keys->shared->generation, __ATOMIC_ACQUIRE);
+}
+
+/* False: the keys went on meanwhile. */
+static bool list_keys(const struct shared_keys *shared, uint64_t current, uint64_t interval_ns, struct listed_key *list,
+                      int *count) {
+    *count = 0;
+    for (int age = -1; age <= 1; age++) {
+        struct listed_key *listed = &list[*count];
+        if (age == 1 && current == 1)
+            break; /* the first has none before it */
+        listed->key = shared->slot[(current - (uint64_t)age) % SLOTS];
+        listed->age = age;
+        listed->expires_s = (shared->since_ns + (uint64_t)(2 - age) * interval_ns) / NS_PER_S;
+        ++*count;
+    }
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    return __atomic_load_n(&shared->generation, __ATOMIC_ACQUIRE) == current;
+}
+
+int ticket_keys_list(const struct ticket_keys *keys, struct listed_key *list) {
+    const struct shared_keys *shared = keys->shared;
+    uint64_t interval_ns = __atomic_load_n(&shared->interval_ns, __ATOMIC_ACQUIRE);
+    int count;
+
+    if (!interval_ns)
+        return 0;
+    while (!list_keys(shared, __atomic_load_n(&shared->generation, __ATOMIC_ACQUIRE), interval_ns, list, &count))
+        ;
+    return count;
 }
 
 void ticket_keys_current(const struct ticket_keys *keys, struct ticket_key *key) {

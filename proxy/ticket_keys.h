@@ -8,6 +8,8 @@
  *
  *   generation:      1    2    3    4  ...      the last one seals, the last two open; each has slot generation % 4
  *
+ * The next key is made one interval before it seals, so that other hosts can be told of it in time.
+ *
  * Nobody waits for anybody: the master writes to a slot that is in nobody's use, then counts the generation up, and a
  * worker looks again if the generation went on while it read.
  */
@@ -29,6 +31,20 @@ void ticket_keys_rotate_every(struct ticket_keys *keys, struct ev_loop *loop, ui
 
 /* In the master: a new key now. False: no random numbers; the old one stays. */
 bool ticket_keys_rotate(struct ticket_keys *keys);
+
+struct listed_key {
+    struct ticket_key key;
+    int age;            /* -1: seals next; 0: seals; 1: opens only */
+    uint64_t expires_s; /* when it does not open any more (CLOCK_REALTIME), if keys rotate as they do now */
+};
+
+#define LISTED_KEYS_MAX 3
+
+/* Grows by one with each key. */
+uint64_t ticket_keys_generation(const struct ticket_keys *keys);
+
+/* All keys, for the caller to wipe; returns how many. None before ticket_keys_rotate_every. */
+int ticket_keys_list(const struct ticket_keys *keys, struct listed_key *list);
 
 /* Copies the key that seals; the copy is the caller's to wipe. */
 void ticket_keys_current(const struct ticket_keys *keys, struct ticket_key *key);

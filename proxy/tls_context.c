@@ -2,6 +2,7 @@
 #include "tls_context.h"
 
 #include "client_verification.h"
+#include "log.h"
 #include "tls_engine.h"
 #include "tls_policy.h"
 #include "tls_reason.h"
@@ -40,17 +41,26 @@ static struct tls_state *add_state(SSL_CTX *context) {
 }
 
 static const char *set_up_resumption(SSL_CTX *context, struct tls_state *state, const struct proxy_settings *settings,
-                                     struct session_store *store, struct ticket_keys *keys) {
+                                     struct session_store *store, struct ticket_keys *keys, struct session_sync *sync) {
     state->sessions = (struct tls_sessions){
         .store = store,
+        .announcer = sync && store ? &state->announcer : NULL,
         .lifetime_s = settings->session_lifetime_ns / NS_PER_S,
         .stateless_tickets = settings->tickets != 0,
     };
     SSL_CTX_set_timeout(context, (long)state->sessions.lifetime_s);
     SSL_CTX_set_num_tickets(context, (settings->tickets || store) ? (size_t)settings->num_tickets : 0);
     tls_sessions_serve(&state->sessions, context);
+    if (state->sessions.announcer)
+        state->announcer.sync = sync;
+    if (sync && sync->sharing.pull_ns) {
+        state->pulls = (struct session_pulls){
+            .sync = sync, .announcer = &state->announcer, .stateless_tickets = state->sessions.stateless_tickets};
+        session_pulls_serve(&state->pulls, context);
+    }
     if (settings->tickets)
-        return tls_tickets_serve(&state->tickets, context, settings->ticket_keys, keys);
+        return tls_tickets_serve(&state->tickets, context, settings->ticket_keys, keys,
+                                 sync && sync->ticket_keys ? sync->foreign_keys : NULL);
     if (settings->ticket_keys)
         return "--ticket-keys: not together with --tickets off";
     SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
@@ -66,7 +76,7 @@ static const char *set_up_alpn(SSL_CTX *context, struct alpn *alpn, const char *
 }
 
 static const char *set_up_server(SSL_CTX *context, const struct proxy_settings *settings, struct session_store *store,
-                                 struct ticket_keys *keys) {
+                                 struct ticket_keys *keys, struct session_sync *sync) {
     struct tls_state *state = add_state(context);
     const char *reason = state ? tls_policy_apply(context, settings) : "out of memory";
 
@@ -79,12 +89,12 @@ static const char *set_up_server(SSL_CTX *context, const struct proxy_settings *
     if (!reason)
         reason = certificate_set_serve(&state->certificates, context, settings);
     if (!reason)
-        reason = set_up_resumption(context, state, settings, store, keys);
+        reason = set_up_resumption(context, state, settings, store, keys, sync);
     return reason;
 }
 
 const char *tls_context_new(SSL_CTX **made, const struct proxy_settings *settings, struct session_store *store,
-                            struct ticket_keys *keys) {
+                            struct ticket_keys *keys, struct session_sync *sync) {
     const char *reason;
     SSL_CTX *context;
 
@@ -94,7 +104,7 @@ const char *tls_context_new(SSL_CTX **made, const struct proxy_settings *setting
     if (reason)
         return reason;
     context = SSL_CTX_new(TLS_server_method());
-    reason = context ? set_up_server(context, settings, store, keys) : "out of memory";
+    reason = context ? set_up_server(context, settings, store, keys, sync) : "out of memory";
     if (reason)
         SSL_CTX_free(context);
     else
@@ -102,10 +112,15 @@ const char *tls_context_new(SSL_CTX **made, const struct proxy_settings *setting
     return reason;
 }
 
-void tls_context_count_in(SSL_CTX *context, struct worker_counters *counters) {
+void tls_context_begin(SSL_CTX *context, struct worker_counters *counters, int slot, struct ev_loop *loop) {
     /* The context of a client has none. */
     struct tls_state *state = state_index >= 0 ? tls_state_of(context) : NULL;
 
-    if (state)
-        state->sessions.counters = counters;
+    if (!state)
+        return;
+    state->sessions.counters = counters;
+    if (state->announcer.sync && !announcer_begin(&state->announcer, loop))
+        fail(EXIT_FAILED, "--shared-cache: the TLS library failed");
+    if (state->pulls.sync)
+        session_pulls_begin(&state->pulls, loop, counters, slot);
 }

@@ -7,6 +7,7 @@
  * ticket keys) is passed in.
  */
 #include "session_store.h"
+#include "session_sync.h"
 #include "settings.h"
 #include "stats.h"
 #include "ticket_keys.h"
@@ -15,11 +16,11 @@
 
 /*
  * What the settings ask for, with client_role that of a client. Built in the master, before the workers that use it are
- * forked. store may be NULL: no session is kept. NULL and *context set, or one line that names the option or file and
- * says why it is refused, valid until the next call.
+ * forked. store may be NULL: no session is kept; and sync: nothing is shared with other hosts. NULL and *context set,
+ * or one line that names the option or file and says why it is refused, valid until the next call.
  */
 const char *tls_context_new(SSL_CTX **context, const struct proxy_settings *settings, struct session_store *store,
-                            struct ticket_keys *keys);
+                            struct ticket_keys *keys, struct session_sync *sync);
 
 /*
  * That of a client of the backend. Certificates are optional; the last session that the backend gave is kept, in each
@@ -33,7 +34,10 @@ const char *tls_context_new_client(SSL_CTX **context, const struct proxy_setting
  */
 bool tls_context_prepare_client(SSL *ssl);
 
-/* In a worker, of a server's context: where this process counts its look-ups in the session cache. */
-void tls_context_count_in(SSL_CTX *context, struct worker_counters *counters);
+/*
+ * In a worker, of a server's context: where this process counts its look-ups in the session cache, and which slot it
+ * has to itself among those that wait for sessions of other hosts; it tells those of its own.
+ */
+void tls_context_begin(SSL_CTX *context, struct worker_counters *counters, int slot, struct ev_loop *loop);
 
 #endif

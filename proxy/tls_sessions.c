@@ -5,13 +5,24 @@
 #include "tls_state.h"
 #include "units.h"
 
+#include <string.h>
+
 static struct tls_sessions *sessions_of(const SSL_CTX *context) {
     return &tls_state_of(context)->sessions;
 }
 
+static void count_put(const struct tls_sessions *sessions, enum session_put_result result) {
+    stats_add(&sessions->counters->session_stores, 1);
+    if (result == SESSION_KEPT_FOR_ANOTHER)
+        stats_add(&sessions->counters->session_evictions, 1);
+    if (result == SESSION_KEPT_FOR_EXPIRED)
+        stats_add(&sessions->counters->session_expired, 1);
+}
+
 static int keep_session(SSL *ssl, SSL_SESSION *session) {
     struct tls_sessions *sessions = sessions_of(SSL_get_SSL_CTX(ssl));
-    unsigned char bytes[SESSION_BYTES_MAX], *end = bytes;
+    static struct stored_session made; /* static: 4 KiB */
+    unsigned char *end = made.bytes;
     uint64_t now_s = realtime_ns() / NS_PER_S;
     enum session_put_result result = SESSION_TOO_LARGE;
     unsigned int id_length;
@@ -25,20 +36,30 @@ static int keep_session(SSL *ssl, SSL_SESSION *session) {
     length = i2d_SSL_SESSION(session, NULL);
     if (length > 0 && length <= SESSION_BYTES_MAX) {
         i2d_SSL_SESSION(session, &end);
-        result = session_store_put(sessions->store, id, id_length, bytes, (size_t)length, now_s,
-                                   now_s + sessions->lifetime_s);
-        OPENSSL_cleanse(bytes, (size_t)length);
+        made.expires_s = now_s + sessions->lifetime_s;
+        made.id_length = id_length;
+        memcpy(made.id, id, id_length);
+        made.length = (size_t)length;
+        result = session_store_put(sessions->store, id, id_length, made.bytes, made.length, now_s, made.expires_s);
+        if (result != SESSION_TOO_LARGE && sessions->announcer)
+            announcer_new(sessions->announcer, &made);
+        OPENSSL_cleanse(made.bytes, (size_t)length);
     }
-    if (result == SESSION_TOO_LARGE) {
+    if (result == SESSION_TOO_LARGE)
         stats_add(&sessions->counters->session_too_large, 1);
-        return 0;
-    }
-    stats_add(&sessions->counters->session_stores, 1);
-    if (result == SESSION_KEPT_FOR_ANOTHER)
-        stats_add(&sessions->counters->session_evictions, 1);
-    if (result == SESSION_KEPT_FOR_EXPIRED)
-        stats_add(&sessions->counters->session_expired, 1);
+    else
+        count_put(sessions, result);
     return 0; /* we keep no reference to the session itself */
+}
+
+/* Other hosts are to forget it too; here it is remembered as dead, as one of them may still tell of it. */
+static void withdraw(const struct tls_sessions *sessions, const uint8_t *id, size_t id_length) {
+    uint64_t now_s = realtime_ns() / NS_PER_S, until_s = now_s + sessions->lifetime_s;
+
+    if (!sessions->announcer)
+        return;
+    session_store_withdraw(sessions->store, id, id_length, now_s, until_s);
+    announcer_del(sessions->announcer, id, id_length, until_s);
 }
 
 static SSL_SESSION *find_session(SSL *ssl, const unsigned char *id, int id_length, int *copy) {
@@ -48,15 +69,22 @@ static SSL_SESSION *find_session(SSL *ssl, const unsigned char *id, int id_lengt
     /* A ticket of TLS 1.3 is good for one handshake (RFC 8446, C.4): two that come at once do not both find it. */
     bool take = SSL_version(ssl) == TLS1_3_VERSION;
     SSL_SESSION *session = NULL;
+    uint64_t expires_s = 0;
     bool expired = false;
     size_t length;
 
     *copy = 0;
-    length = session_store_get(sessions->store, id, (size_t)id_length, bytes, realtime_ns() / NS_PER_S, take, &expired);
+    length = session_store_get(sessions->store, id, (size_t)id_length, bytes, realtime_ns() / NS_PER_S, take, &expired,
+                               &expires_s);
     if (length) {
         session = d2i_SSL_SESSION(NULL, &start, (long)length);
         OPENSSL_cleanse(bytes, length);
+        if (take)
+            withdraw(sessions, id, (size_t)id_length);
     }
+    /* It may be dated by the clock of another host: the store knows by ours when it ends. */
+    if (session)
+        SSL_SESSION_set_time(session, (long)expires_s - SSL_SESSION_get_timeout(session));
     if (expired)
         stats_add(&sessions->counters->session_expired, 1);
     stats_add(session ? &sessions->counters->session_hits : &sessions->counters->session_misses, 1);
@@ -65,10 +93,12 @@ static SSL_SESSION *find_session(SSL *ssl, const unsigned char *id, int id_lengt
 
 /* A session that ended in an error, or was used up, must not be resumed. */
 static void forget_session(SSL_CTX *context, SSL_SESSION *session) {
+    const struct tls_sessions *sessions = sessions_of(context);
     unsigned int id_length;
     const unsigned char *id = SSL_SESSION_get_id(session, &id_length);
 
-    session_store_remove(sessions_of(context)->store, id, id_length);
+    if (session_store_remove(sessions->store, id, id_length))
+        withdraw(sessions, id, id_length);
 }
 
 void tls_sessions_serve(const struct tls_sessions *sessions, SSL_CTX *context) {

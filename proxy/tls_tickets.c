@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "tls_tickets.h"
 
+#include "clock.h"
 #include "tls_state.h"
+#include "units.h"
 
 #include <openssl/core_names.h>
 #include <openssl/rand.h>
@@ -19,7 +21,8 @@ static void key_that_seals(const struct tls_tickets *tickets, struct ticket_key 
 
 static bool find_key(const struct tls_tickets *tickets, const uint8_t *name, struct ticket_key *key, bool *seals) {
     if (!tickets->file.count)
-        return ticket_keys_find(tickets->shared, name, key, seals);
+        return ticket_keys_find(tickets->shared, name, key, seals) ||
+               (tickets->foreign && foreign_keys_find(tickets->foreign, name, realtime_ns() / NS_PER_S, key, seals));
     for (int i = 0; i < tickets->file.count; i++)
         if (memcmp(tickets->file.key[i].name, name, TICKET_KEY_NAME_BYTES) == 0) {
             *key = tickets->file.key[i];
@@ -63,12 +66,13 @@ static int use_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_
 }
 
 const char *tls_tickets_serve(struct tls_tickets *tickets, SSL_CTX *context, const char *key_file,
-                              struct ticket_keys *shared) {
+                              struct ticket_keys *shared, struct foreign_keys *foreign) {
     const char *reason = key_file ? ticket_key_file_read(&tickets->file, key_file) : NULL;
 
     if (reason)
         return reason;
     tickets->shared = shared;
+    tickets->foreign = foreign;
     tickets->aes128 = EVP_CIPHER_fetch(NULL, "AES-128-CBC", NULL);
     tickets->aes256 = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
     if (!tickets->aes128 || !tickets->aes256)

@@ -71,8 +71,9 @@ class Running:
         return host.strip("[]"), int(port)
 
     def workers(self) -> list[int]:
-        """Process numbers of the workers: the children of the master, but for the one that shows statistics."""
-        return [pid for pid in children(self.process.pid) if name_of(pid) not in ("proxy-stats", "")]
+        """Process numbers of the workers: the children of the master, but for those that show statistics or share
+        sessions."""
+        return [pid for pid in children(self.process.pid) if name_of(pid) not in ("proxy-stats", "proxy-sync", "")]
 
 
 @contextlib.contextmanager

@@ -148,10 +148,11 @@ static void put(struct session_store *store, uint8_t number) {
 
 static size_t get(struct session_store *store, uint8_t number) {
     uint8_t id[SESSION_ID_MAX], bytes[SESSION_BYTES_MAX];
+    uint64_t expires_s;
     bool expired;
 
     id_of(number, id);
-    return session_store_get(store, id, sizeof id, bytes, NOW, false, &expired);
+    return session_store_get(store, id, sizeof id, bytes, NOW, false, &expired, &expires_s);
 }
 
 static void the_store_forgets_and_serves_on_when_the_lock_s_owner_dies(void **state) {

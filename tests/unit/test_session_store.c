@@ -34,10 +34,11 @@ static enum session_put_result put(struct session_store *store, uint32_t number)
 static bool holds(struct session_store *store, uint32_t number) {
     uint8_t id[SESSION_ID_MAX], bytes[SESSION_BYTES_MAX];
     uint32_t found;
+    uint64_t expires_s;
     bool expired;
 
     id_of(number, id);
-    if (session_store_get(store, id, sizeof id, bytes, NOW, false, &expired) != sizeof number)
+    if (session_store_get(store, id, sizeof id, bytes, NOW, false, &expired, &expires_s) != sizeof number)
         return false;
     memcpy(&found, bytes, sizeof found);
     assert_int_equal(found, number);
@@ -92,12 +93,13 @@ static void putting_again_replaces(void **state) {
     (void)state;
     struct session_store *store = session_store_new(10, SESSION_BYTES);
     uint8_t id[SESSION_ID_MAX], bytes[SESSION_BYTES_MAX];
+    uint64_t expires_s;
     bool expired;
 
     id_of(7, id);
     session_store_put(store, id, sizeof id, (const uint8_t *)"old", 3, NOW, LATER);
     session_store_put(store, id, sizeof id, (const uint8_t *)"newer", 5, NOW, LATER);
-    assert_int_equal(session_store_get(store, id, sizeof id, bytes, NOW, false, &expired), 5);
+    assert_int_equal(session_store_get(store, id, sizeof id, bytes, NOW, false, &expired, &expires_s), 5);
     assert_memory_equal(bytes, "newer", 5);
     assert_int_equal(session_store_count(store), 1);
 }
@@ -106,15 +108,16 @@ static void an_expired_session_is_gone_at_its_second(void **state) {
     (void)state;
     struct session_store *store = session_store_new(10, SESSION_BYTES);
     uint8_t id[SESSION_ID_MAX], bytes[SESSION_BYTES_MAX];
+    uint64_t expires_s;
     bool expired;
 
     id_of(7, id);
     session_store_put(store, id, sizeof id, (const uint8_t *)"x", 1, NOW, LATER);
-    assert_int_equal(session_store_get(store, id, sizeof id, bytes, LATER - 1, false, &expired), 1);
+    assert_int_equal(session_store_get(store, id, sizeof id, bytes, LATER - 1, false, &expired, &expires_s), 1);
     assert_false(expired);
-    assert_int_equal(session_store_get(store, id, sizeof id, bytes, LATER, false, &expired), 0);
+    assert_int_equal(session_store_get(store, id, sizeof id, bytes, LATER, false, &expired, &expires_s), 0);
     assert_true(expired);
-    assert_int_equal(session_store_get(store, id, sizeof id, bytes, LATER, false, &expired), 0);
+    assert_int_equal(session_store_get(store, id, sizeof id, bytes, LATER, false, &expired, &expires_s), 0);
     assert_false(expired); /* it is not there at all now */
     assert_int_equal(session_store_count(store), 0);
 }
@@ -123,12 +126,13 @@ static void what_was_taken_is_not_there_again(void **state) {
     (void)state;
     struct session_store *store = session_store_new(10, SESSION_BYTES);
     uint8_t id[SESSION_ID_MAX], bytes[SESSION_BYTES_MAX];
+    uint64_t expires_s;
     bool expired;
 
     id_of(7, id);
     session_store_put(store, id, sizeof id, (const uint8_t *)"x", 1, NOW, LATER);
-    assert_int_equal(session_store_get(store, id, sizeof id, bytes, NOW, true, &expired), 1);
-    assert_int_equal(session_store_get(store, id, sizeof id, bytes, NOW, true, &expired), 0);
+    assert_int_equal(session_store_get(store, id, sizeof id, bytes, NOW, true, &expired, &expires_s), 1);
+    assert_int_equal(session_store_get(store, id, sizeof id, bytes, NOW, true, &expired, &expires_s), 0);
     assert_int_equal(session_store_count(store), 0);
 }
 
@@ -149,11 +153,12 @@ static void ids_of_other_length_are_other_ids(void **state) {
     (void)state;
     struct session_store *store = session_store_new(10, SESSION_BYTES);
     uint8_t id[SESSION_ID_MAX] = {0}, bytes[SESSION_BYTES_MAX];
+    uint64_t expires_s;
     bool expired;
 
     session_store_put(store, id, 16, (const uint8_t *)"x", 1, NOW, LATER);
-    assert_int_equal(session_store_get(store, id, 32, bytes, NOW, false, &expired), 0);
-    assert_int_equal(session_store_get(store, id, 16, bytes, NOW, false, &expired), 1);
+    assert_int_equal(session_store_get(store, id, 32, bytes, NOW, false, &expired, &expires_s), 0);
+    assert_int_equal(session_store_get(store, id, 16, bytes, NOW, false, &expired, &expires_s), 1);
 }
 
 static void what_is_too_large_is_refused(void **state) {
@@ -168,6 +173,86 @@ static void what_is_too_large_is_refused(void **state) {
         assert_int_equal(session_store_put(store, id, SESSION_ID_MAX + 1, bytes, 1, NOW, LATER), SESSION_TOO_LARGE);
         assert_int_equal(session_store_count(store), 1);
     }
+}
+
+static void what_another_host_says_replaces_nothing(void **state) {
+    (void)state;
+    struct session_store *store = session_store_new(2, SESSION_BYTES);
+    uint8_t id[SESSION_ID_MAX], bytes[SESSION_BYTES_MAX];
+    uint64_t expires_s;
+    bool expired;
+
+    id_of(7, id);
+    assert_int_equal(session_store_add(store, id, sizeof id, (const uint8_t *)"one", 3, NOW, LATER, false),
+                     SESSION_KEPT);
+    assert_int_equal(session_store_add(store, id, sizeof id, (const uint8_t *)"other", 5, NOW, LATER + 1, false),
+                     SESSION_THERE_ALREADY);
+    assert_int_equal(session_store_get(store, id, sizeof id, bytes, NOW, false, &expired, &expires_s), 3);
+    assert_int_equal(expires_s, LATER);
+    put(store, 8);
+    id_of(9, id);
+    assert_int_equal(session_store_add(store, id, sizeof id, bytes, 3, NOW, LATER, true), SESSION_NO_ROOM);
+    assert_int_equal(session_store_add(store, id, sizeof id, bytes, 3, NOW, LATER, false), SESSION_KEPT_FOR_ANOTHER);
+    assert_false(session_store_has(store, (const uint8_t[SESSION_ID_MAX]){7}, SESSION_ID_MAX, NOW));
+    id_of(10, id); /* 8 is over by then, and its room may be had */
+    assert_int_equal(session_store_add(store, id, sizeof id, bytes, 3, LATER, LATER + 1, true),
+                     SESSION_KEPT_FOR_EXPIRED);
+}
+
+static void a_session_that_was_withdrawn_does_not_come_back(void **state) {
+    (void)state;
+    struct session_store *store = session_store_new(10, SESSION_BYTES);
+    uint8_t id[SESSION_ID_MAX];
+    uint32_t number = 7;
+
+    put(store, number);
+    id_of(number, id);
+    assert_true(session_store_has(store, id, sizeof id, NOW));
+    assert_true(session_store_withdraw(store, id, sizeof id, NOW, LATER));
+    assert_false(holds(store, number));
+    assert_false(session_store_has(store, id, sizeof id, NOW));
+    assert_int_equal(session_store_add(store, id, sizeof id, (const uint8_t *)&number, 4, NOW, LATER, false),
+                     SESSION_WITHDRAWN);
+    assert_false(session_store_withdraw(store, id, sizeof id, NOW, LATER));
+    assert_false(session_store_remove(store, id, sizeof id));
+    /* One that is withdrawn before it has come. */
+    id_of(8, id);
+    assert_false(session_store_withdraw(store, id, sizeof id, NOW, LATER));
+    assert_int_equal(session_store_add(store, id, sizeof id, (const uint8_t *)&number, 4, NOW, LATER, false),
+                     SESSION_WITHDRAWN);
+}
+
+static void a_walk_meets_every_session_that_is_good(void **state) {
+    (void)state;
+    const uint32_t sessions = 20000;
+    struct session_store *store = session_store_new(sessions, SESSION_BYTES);
+    static struct stored_session session;
+    static uint8_t met[20000];
+    uint8_t id[SESSION_ID_MAX];
+    uint64_t at = 0;
+    uint32_t number, count = 0;
+
+    assert_false(session_store_walk(store, &at, 100, NOW, &session));
+    assert_int_equal(at, 0); /* what was never used is passed over */
+    for (uint32_t i = 0; i < sessions / 2; i++)
+        put(store, i);
+    id_of(3, id);
+    session_store_remove(store, id, sizeof id);
+    id_of(4, id);
+    session_store_withdraw(store, id, sizeof id, NOW, LATER);
+    id_of(5, id);
+    session_store_put(store, id, sizeof id, id, 4, NOW, NOW);
+    at = 0;
+    do {
+        if (!session_store_walk(store, &at, 7, NOW, &session))
+            continue;
+        memcpy(&number, session.bytes, sizeof number);
+        assert_int_equal(session.length, sizeof number);
+        assert_int_equal(session.expires_s, LATER);
+        assert_int_equal(met[number]++, 0);
+        count++;
+    } while (at);
+    assert_int_equal(count, sessions / 2 - 3);
 }
 
 /* Children that do nothing but use the store, killed again and again: sooner or later inside a lock. */
@@ -225,6 +310,9 @@ int main(void) {
         cmocka_unit_test(who_makes_room_is_told_apart),
         cmocka_unit_test(ids_of_other_length_are_other_ids),
         cmocka_unit_test(what_is_too_large_is_refused),
+        cmocka_unit_test(what_another_host_says_replaces_nothing),
+        cmocka_unit_test(a_session_that_was_withdrawn_does_not_come_back),
+        cmocka_unit_test(a_walk_meets_every_session_that_is_good),
         cmocka_unit_test(a_worker_killed_anywhere_leaves_the_store_usable),
         cmocka_unit_test(what_one_process_puts_another_gets),
     };

@@ -38,7 +38,7 @@ static int set_up(void **state) {
         keys = ticket_keys_new();
     }
     fixture->keys = keys;
-    assert_null(tls_context_new(&fixture->server, &settings, NULL, fixture->keys));
+    assert_null(tls_context_new(&fixture->server, &settings, NULL, fixture->keys, NULL));
     fixture->client = SSL_CTX_new(TLS_client_method());
     *state = fixture;
     return 0;

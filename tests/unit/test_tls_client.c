@@ -32,7 +32,7 @@ static SSL_CTX *new_server(struct proxy_settings settings) {
     settings.tickets = 1;
     settings.num_tickets = 1;
     settings.session_lifetime_ns = HOUR_NS;
-    assert_null(tls_context_new(&context, &settings, NULL, keys));
+    assert_null(tls_context_new(&context, &settings, NULL, keys, NULL));
     return context;
 }
 
@@ -40,8 +40,8 @@ static SSL_CTX *new_client(struct proxy_settings settings) {
     SSL_CTX *context = NULL;
 
     settings.client_role = true;
-    assert_null(tls_context_new(&context, &settings, NULL, NULL));
-    tls_context_count_in(context, NULL); /* it counts nothing, and may be told to as a server is */
+    assert_null(tls_context_new(&context, &settings, NULL, NULL, NULL));
+    tls_context_begin(context, NULL, 0, NULL); /* it counts nothing, and may be told to as a server is */
     return context;
 }
 

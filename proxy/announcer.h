@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PROXY_ANNOUNCER_H
+#define PROXY_ANNOUNCER_H
+/*
+ * A worker tells other hosts of its sessions itself: what it has to say at the end of a turn of its loop leaves as one
+ * datagram, which costs it less than waking another process would. It never waits: what the system does not take is
+ * counted and not sent.
+ */
+#include "sync_outbox.h"
+
+#include <ev.h>
+
+#define DELS_TOLD_AGAIN 256
+
+struct told_del {
+    int left; /* times that it is still to be told */
+    uint8_t id[SESSION_ID_MAX];
+    size_t id_length;
+    uint64_t expires_s;
+};
+
+struct announcer {
+    struct session_sync *sync; /* set before the rest; not owned */
+    /* Private. */
+    struct ev_loop *loop;
+    struct sync_outbox outbox;
+    struct told_del del[DELS_TOLD_AGAIN]; /* the last ones, in a ring */
+    unsigned next_del;
+    ev_prepare turn_ends;
+    ev_timer tell_again;
+};
+
+/* In a worker. False: the TLS library failed. */
+bool announcer_begin(struct announcer *announcer, struct ev_loop *loop);
+
+/* A session that was just born. */
+void announcer_new(struct announcer *announcer, const struct stored_session *session);
+
+/* A session is dead, and is to be remembered as such until expires_s. */
+void announcer_del(struct announcer *announcer, const uint8_t *id, size_t id_length, uint64_t expires_s);
+
+/* Whoever has this session is asked for it. */
+void announcer_get(struct announcer *announcer, const uint8_t *id, size_t id_length);
+
+#endif

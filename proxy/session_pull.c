@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+#include "session_pull.h"
+
+#include "bytes.h"
+#include "clock.h"
+#include "stats.h"
+#include "tls_state.h"
+#include "units.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+/* Of one worker at once: a client may ask for what nobody has, as often as it likes. */
+#define PULLS_MAX 256
+
+#define TLS13_ON_THE_WIRE 0x0304
+
+/* A ClientHello that waits. It belongs to its SSL, and ends with it at the latest. */
+struct pull {
+    struct session_pulls *pulls;
+    struct pull *previous, *next;
+    int fd;
+    bool waiting;
+    uint8_t id[SESSION_ID_MAX];
+    size_t id_length;
+    ev_timer timer;
+};
+
+static int pull_index = -1;
+
+static void stop_waiting(struct pull *pull) {
+    struct session_pulls *pulls = pull->pulls;
+
+    if (!pull->waiting)
+        return;
+    pull->waiting = false;
+    pulls->count--;
+    ev_timer_stop(pulls->loop, &pull->timer);
+    *(pull->previous ? &pull->previous->next : &pulls->first) = pull->next;
+    if (pull->next)
+        pull->next->previous = pull->previous;
+}
+
+static void free_pull(void *parent, void *pull, CRYPTO_EX_DATA *data, int index, long number, void *user) {
+    (void)parent, (void)data, (void)index, (void)number, (void)user;
+
+    if (pull)
+        stop_waiting(pull);
+    free(pull);
+}
+
+/* The connection's watcher has it shake hands again. */
+static void go_on(struct pull *pull) {
+    stop_waiting(pull);
+    ev_feed_fd_event(pull->pulls->loop, pull->fd, EV_READ);
+}
+
+static void time_is_over(struct ev_loop *loop, ev_timer *timer, int events) {
+    (void)loop, (void)events;
+    go_on(timer->data);
+}
+
+static bool has(const struct session_pulls *pulls, const uint8_t *id, size_t id_length) {
+    return session_store_has(pulls->sync->store, id, id_length, realtime_ns() / NS_PER_S);
+}
+
+/* Whoever waits from here on is woken; what came just before is seen by looking. */
+static void ask_to_be_woken(const struct session_pulls *pulls) {
+    __atomic_store_n(&pulls->sync->waiting[pulls->slot], 1, __ATOMIC_SEQ_CST);
+}
+
+static void something_came(struct ev_loop *loop, ev_io *watcher, int events) {
+    (void)loop, (void)events;
+    struct session_pulls *pulls = watcher->data;
+    struct pull *next;
+    uint64_t count;
+
+    (void)!read(watcher->fd, &count, sizeof count);
+    if (pulls->first)
+        ask_to_be_woken(pulls);
+    for (struct pull *pull = pulls->first; pull; pull = next) {
+        next = pull->next;
+        if (!has(pulls, pull->id, pull->id_length))
+            continue;
+        stats_add(&pulls->counters->session_pulls_found, 1);
+        go_on(pull);
+    }
+}
+
+void session_pulls_wake(const struct session_sync *sync) {
+    const uint64_t one = 1;
+
+    for (int slot = 0; sync->waiting && slot < sync->slots; slot++)
+        if (__atomic_load_n(&sync->waiting[slot], __ATOMIC_SEQ_CST) &&
+            __atomic_exchange_n(&sync->waiting[slot], 0, __ATOMIC_SEQ_CST))
+            (void)!write(sync->wake[slot], &one, sizeof one);
+}
+
+/* RFC 8446, 4.2.1 */
+static bool offers_tls13(SSL *ssl) {
+    const unsigned char *bytes;
+    struct reader versions;
+    size_t length;
+
+    if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_supported_versions, &bytes, &length) != 1)
+        return false;
+    versions = reader_of(bytes, length);
+    for (struct reader list = reader_vector(&versions, 1); list.left >= 2;)
+        if (reader_u16(&list) == TLS13_ON_THE_WIRE)
+            return true;
+    return false;
+}
+
+static bool speaks_tls13(SSL *ssl) {
+    long newest = SSL_get_max_proto_version(ssl);
+
+    return newest == 0 || newest >= TLS1_3_VERSION;
+}
+
+/* RFC 8446, 4.2.11: the first identity, as only it is looked up where tickets name a session. */
+static size_t find_stateful_ticket(SSL *ssl, const uint8_t **id) {
+    const unsigned char *bytes;
+    struct reader extension, identities, identity;
+    size_t length;
+
+    if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_psk, &bytes, &length) != 1)
+        return 0;
+    extension = reader_of(bytes, length);
+    identities = reader_vector(&extension, 2);
+    identity = reader_vector(&identities, 2);
+    *id = identity.at;
+    return identity.left == SESSION_ID_MAX ? identity.left : 0;
+}
+
+/* The ID that the store will be asked for; its length, or 0. */
+static size_t find_id(const struct session_pulls *pulls, SSL *ssl, const uint8_t **id) {
+    const unsigned char *ticket;
+    size_t length;
+
+    if (offers_tls13(ssl) && speaks_tls13(ssl))
+        return pulls->stateless_tickets ? 0 : find_stateful_ticket(ssl, id);
+    /* Beside a ticket, the ID is made up (RFC 5077, 3.4). */
+    if (pulls->stateless_tickets && SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_session_ticket, &ticket, &length) == 1 &&
+        length)
+        return 0;
+    length = SSL_client_hello_get0_session_id(ssl, id);
+    return length <= SESSION_ID_MAX ? length : 0;
+}
+
+/* False: it is not worth waiting for, or cannot be. */
+static bool begin_pull(struct session_pulls *pulls, SSL *ssl, const uint8_t *id, size_t id_length) {
+    struct pull *pull;
+
+    if (pulls->count >= PULLS_MAX || !(pull = calloc(1, sizeof *pull)))
+        return false;
+    *pull = (struct pull){.pulls = pulls, .next = pulls->first, .fd = SSL_get_fd(ssl), .id_length = id_length};
+    memcpy(pull->id, id, id_length);
+    ask_to_be_woken(pulls);
+    if (!SSL_set_ex_data(ssl, pull_index, pull)) {
+        free(pull);
+        return false;
+    }
+    announcer_get(pulls->announcer, id, id_length);
+    pull->waiting = true;
+    pulls->count++;
+    if (pulls->first)
+        pulls->first->previous = pull;
+    pulls->first = pull;
+    ev_timer_init(&pull->timer, time_is_over, (ev_tstamp)pulls->sync->sharing.pull_ns / NS_PER_S, 0.);
+    pull->timer.data = pull;
+    ev_timer_start(pulls->loop, &pull->timer);
+    stats_add(&pulls->counters->session_pulls, 1);
+    return true;
+}
+
+/* Called again and again while it says that it waits: SSL_CTX_set_client_hello_cb(3). */
+static int client_hello(SSL *ssl, int *alert, void *user) {
+    (void)alert;
+    struct session_pulls *pulls = user;
+    const struct pull *pull = SSL_get_ex_data(ssl, pull_index);
+    const uint8_t *id = NULL;
+    size_t id_length;
+
+    if (pull)
+        return pull->waiting ? SSL_CLIENT_HELLO_RETRY : SSL_CLIENT_HELLO_SUCCESS;
+    id_length = find_id(pulls, ssl, &id);
+    if (!id_length || has(pulls, id, id_length) || !begin_pull(pulls, ssl, id, id_length))
+        return SSL_CLIENT_HELLO_SUCCESS;
+    return SSL_CLIENT_HELLO_RETRY;
+}
+
+void session_pulls_serve(struct session_pulls *pulls, SSL_CTX *context) {
+    if (pull_index < 0)
+        pull_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, free_pull);
+    if (pull_index >= 0)
+        SSL_CTX_set_client_hello_cb(context, client_hello, pulls);
+}
+
+void session_pulls_begin(struct session_pulls *pulls, struct ev_loop *loop, struct worker_counters *counters,
+                         int slot) {
+    pulls->loop = loop;
+    pulls->counters = counters;
+    pulls->slot = slot;
+    ev_io_init(&pulls->answered, something_came, pulls->sync->wake[slot], EV_READ);
+    pulls->answered.data = pulls;
+    ev_io_start(loop, &pulls->answered);
+    ev_unref(loop); /* alone, it does not keep the loop running */
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PROXY_SESSION_PULL_H
+#define PROXY_SESSION_PULL_H
+/*
+ * A session that a client asks for and this host does not have is asked of the others, before the handshake goes on:
+ * the ClientHello waits, the worker does not. Whatever has come by then, the handshake goes on when the time is over.
+ */
+#include "announcer.h"
+
+#include <ev.h>
+#include <openssl/ssl.h>
+
+struct worker_counters;
+
+/* A worker's own. */
+struct session_pulls {
+    /* Set before the rest; not owned. */
+    struct session_sync *sync;
+    struct announcer *announcer;
+    bool stateless_tickets;
+    /* Private. */
+    struct ev_loop *loop;
+    struct worker_counters *counters;
+    int slot;
+    int count;
+    struct pull *first;
+    ev_io answered;
+};
+
+/* Has the context's handshakes wait for sessions. It must have its tls_state, which holds this. */
+void session_pulls_serve(struct session_pulls *pulls, SSL_CTX *context);
+
+/* In a worker that has this slot to itself. */
+void session_pulls_begin(struct session_pulls *pulls, struct ev_loop *loop, struct worker_counters *counters, int slot);
+
+/* In the process that puts what has come into the store: whoever waits looks again. */
+void session_pulls_wake(const struct session_sync *sync);
+
+#endif

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+#include "session_sync.h"
+
+#include "shared_memory.h"
+#include "sync_socket.h"
+#include "tls_credentials.h"
+#include "tls_reason.h"
+#include "units.h"
+
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <openssl/rand.h>
+#include <openssl/sha.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#define KEY_FILE_MIN 16
+#define KEY_FILE_MAX 16384
+
+/* Both keys of whatever the operator has given. */
+static bool derive(struct session_sync *sync, const uint8_t *bytes, size_t length) {
+    return sync_secret_derive(sync->secret, bytes, length) && SHA1(bytes, length, sync->stud_key);
+}
+
+static const char *derive_from_file(struct session_sync *sync, const char *path) {
+    uint8_t bytes[KEY_FILE_MAX + 1];
+    FILE *stream = fopen(path, "r");
+    const char *reason = NULL;
+    size_t length;
+
+    if (!stream)
+        return tls_reason("--shared-cache-key: %s: cannot be read: %s", path, strerror(errno));
+    setvbuf(stream, NULL, _IONBF, 0); /* no copy of the key is left in a buffer of stdio's */
+    length = fread(bytes, 1, sizeof bytes, stream);
+    if (ferror(stream))
+        reason = tls_reason("--shared-cache-key: %s: cannot be read: %s", path, strerror(errno));
+    else if (length < KEY_FILE_MIN)
+        reason = tls_reason("--shared-cache-key: %s: shorter than 16 bytes", path);
+    else if (length > KEY_FILE_MAX)
+        reason = tls_reason("--shared-cache-key: %s: larger than 16 KiB", path);
+    else if (!derive(sync, bytes, length))
+        reason = "out of memory";
+    fclose(stream);
+    OPENSSL_cleanse(bytes, sizeof bytes);
+    return reason;
+}
+
+/* The certificate's own key, of whatever type, as its type is written in DER. */
+static const char *derive_from_certificate(struct session_sync *sync, const char *file) {
+    struct tls_credentials credentials;
+    const char *reason = tls_credentials_read(&credentials, file, NULL);
+    unsigned char *der = NULL;
+    int length;
+
+    if (reason)
+        return reason;
+    length = i2d_PrivateKey(credentials.key, &der);
+    if (length <= 0 || !derive(sync, der, (size_t)length))
+        reason = tls_reason("--shared-cache: %s: its key cannot be read out: give --shared-cache-key", file);
+    OPENSSL_clear_free(der, length > 0 ? (size_t)length : 0);
+    tls_credentials_free(&credentials);
+    return reason;
+}
+
+/* NULL, or why not. */
+static const char *set_up_pulls(struct session_sync *sync) {
+    sync->waiting = shared_memory_new((size_t)sync->slots * sizeof *sync->waiting);
+    sync->wake = shared_memory_new((size_t)sync->slots * sizeof *sync->wake);
+    for (int slot = 0; slot < sync->slots; slot++) {
+        sync->wake[slot] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        if (sync->wake[slot] < 0)
+            return tls_reason("--shared-cache-pull: eventfd: %s", strerror(errno));
+    }
+    return NULL;
+}
+
+const char *session_sync_new(struct session_sync **made, const struct proxy_settings *settings,
+                             struct session_store *store, struct ticket_keys *ticket_keys, int slots) {
+    struct session_sync *sync;
+    const char *reason;
+
+    *made = NULL;
+    if (!settings->sharing.on)
+        return NULL;
+    sync = calloc(1, sizeof *sync);
+    if (!sync)
+        return "out of memory";
+    *sync = (struct session_sync){
+        .sharing = settings->sharing,
+        .store = store,
+        .ticket_keys = settings->tickets && !settings->ticket_keys ? ticket_keys : NULL,
+        .lifetime_s = settings->session_lifetime_ns / NS_PER_S,
+        .slots = slots,
+        .fd = -1,
+    };
+    reason = settings->sharing.key_file ? derive_from_file(sync, settings->sharing.key_file)
+                                        : derive_from_certificate(sync, settings->certificates[0]);
+    if (!reason && (RAND_bytes(sync->id, sizeof sync->id) != 1 || !(sync->keys = sync_keys_new(sync->secret))))
+        reason = "--shared-cache: the TLS library failed";
+    if (!reason && sync->sharing.pull_ns)
+        reason = set_up_pulls(sync);
+    if (reason) {
+        OPENSSL_cleanse(sync, sizeof *sync);
+        free(sync);
+        return reason;
+    }
+    sync->next = shared_memory_new(SYNC_STREAMS * sizeof *sync->next);
+    for (int stream = 0; stream < SYNC_STREAMS; stream++)
+        sync->next[stream] = 1;
+    sync->foreign_keys = foreign_keys_new();
+    sync->counters = sync_counters_new();
+    *made = sync;
+    return NULL;
+}
+
+bool session_sync_open(struct session_sync *sync) {
+    sync->fd = sync_socket_open(&sync->sharing);
+    return sync->fd >= 0;
+}

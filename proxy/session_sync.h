@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PROXY_SESSION_SYNC_H
+#define PROXY_SESSION_SYNC_H
+/*
+ * Sessions and ticket keys shared with other hosts: what the master makes once, before anything is forked, and workers
+ * and the process that takes datagrams (sync_process.h) have in common.
+ *
+ *   workers -> datagrams -> proxy-sync of other hosts -> their store -> their workers
+ *
+ * A worker sends what it has to tell itself (announcer.h). All processes of a host are one sender: they have one key,
+ * and the numbers of datagrams in shared memory.
+ */
+#include "foreign_keys.h"
+#include "session_store.h"
+#include "settings.h"
+#include "sync_counters.h"
+#include "sync_packet.h"
+#include "sync_stud.h"
+#include "ticket_keys.h"
+
+struct session_sync {
+    struct sharing sharing;
+    struct session_store *store;     /* NULL: only ticket keys are shared */
+    struct ticket_keys *ticket_keys; /* NULL: they are not shared */
+    struct foreign_keys *foreign_keys;
+    struct sync_counters *counters;
+    struct sync_keys *keys;
+    uint8_t id[SYNC_SENDER_BYTES]; /* of this start of the proxy */
+    uint64_t *next;                /* [SYNC_STREAMS], in shared memory: numbers begin with 1 */
+    int slots;                     /* processes that may wait for a session */
+    /* Of each slot, where peers are asked for sessions; else NULL. */
+    uint32_t *waiting; /* somebody waits there: in shared memory */
+    int *wake;         /* eventfd */
+    uint64_t lifetime_s;
+    uint8_t secret[SYNC_SECRET_BYTES];
+    uint8_t stud_key[STUD_KEY_BYTES];
+    int fd; /* -1 before session_sync_open */
+};
+
+/*
+ * NULL and *made, which is NULL where nothing is shared; or one line that says why it is refused, valid until the next
+ * call. The store may be NULL.
+ */
+const char *session_sync_new(struct session_sync **made, const struct proxy_settings *settings,
+                             struct session_store *store, struct ticket_keys *ticket_keys, int slots);
+
+/* Opens the socket. False with errno set. */
+bool session_sync_open(struct session_sync *sync);
+
+#endif

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+#include "sync_message.h"
+
+#include "session_store.h"
+
+static void write_id(struct writer *writer, const struct sync_message *message) {
+    writer_u8(writer, (uint8_t)message->id_length);
+    writer_bytes(writer, message->id, message->id_length);
+}
+
+static void write_body(struct writer *writer, const struct sync_message *message) {
+    switch (message->kind) {
+    case SYNC_CHALLENGE:
+    case SYNC_PROOF:
+        writer_bytes(writer, message->nonce, SYNC_NONCE_BYTES);
+        if (message->kind == SYNC_PROOF)
+            writer_u64(writer, message->number);
+        break;
+    case SYNC_NEW:
+        writer_u64(writer, message->expires_ms);
+        write_id(writer, message);
+        writer_bytes(writer, message->session, message->session_length);
+        break;
+    case SYNC_DEL:
+        writer_u64(writer, message->expires_ms);
+        write_id(writer, message);
+        break;
+    case SYNC_GET:
+        write_id(writer, message);
+        break;
+    case SYNC_CATCH_UP:
+        writer_u64(writer, message->number);
+        break;
+    case SYNC_CAUGHT_UP:
+        writer_u64(writer, message->number);
+        writer_u64(writer, message->next);
+        break;
+    case SYNC_TICKET_KEY:
+        writer_u64(writer, message->expires_ms);
+        writer_u8(writer, message->key_use);
+        writer_bytes(writer, message->key.name, TICKET_KEY_NAME_BYTES);
+        writer_bytes(writer, message->key.cipher_secret, message->key.secret_bytes);
+        writer_bytes(writer, message->key.mac_secret, message->key.secret_bytes);
+    }
+}
+
+bool sync_message_write(struct writer *writer, const struct sync_message *message) {
+    struct writer attempt = *writer;
+    size_t begin;
+
+    writer_u8(&attempt, message->kind);
+    begin = writer_begin(&attempt, 2);
+    write_body(&attempt, message);
+    writer_end(&attempt, begin, 2);
+    if (attempt.full)
+        return false;
+    *writer = attempt;
+    return true;
+}
+
+static void read_id(struct reader *body, struct sync_message *message) {
+    message->id_length = reader_u8(body);
+    message->id = reader_take(body, message->id_length);
+    if (message->id_length < 1 || message->id_length > SESSION_ID_MAX)
+        body->failed = true;
+}
+
+static void read_key(struct reader *body, struct sync_message *message) {
+    struct ticket_key *key = &message->key;
+    const uint8_t *name;
+
+    message->key_use = reader_u8(body);
+    name = reader_take(body, sizeof key->name);
+    key->secret_bytes = body->left / 2;
+    if (message->key_use > SYNC_KEY_OPENS || !name || (key->secret_bytes != 16 && key->secret_bytes != 32)) {
+        body->failed = true;
+        return;
+    }
+    memcpy(key->name, name, sizeof key->name);
+    memcpy(key->cipher_secret, reader_take(body, key->secret_bytes), key->secret_bytes);
+    memcpy(key->mac_secret, reader_take(body, key->secret_bytes), key->secret_bytes);
+}
+
+/* False: the kind is not known. body->failed, or something left over: the message is broken. */
+static bool read_body(struct reader *body, struct sync_message *message) {
+    switch (message->kind) {
+    case SYNC_CHALLENGE:
+    case SYNC_PROOF:
+        message->nonce = reader_take(body, SYNC_NONCE_BYTES);
+        if (message->kind == SYNC_PROOF)
+            message->number = reader_u64(body);
+        return true;
+    case SYNC_NEW:
+        message->expires_ms = reader_u64(body);
+        read_id(body, message);
+        message->session_length = body->left;
+        message->session = reader_take(body, body->left);
+        if (message->session_length == 0)
+            body->failed = true;
+        return true;
+    case SYNC_DEL:
+        message->expires_ms = reader_u64(body);
+        read_id(body, message);
+        return true;
+    case SYNC_GET:
+        read_id(body, message);
+        return true;
+    case SYNC_CATCH_UP:
+        message->number = reader_u64(body);
+        return true;
+    case SYNC_CAUGHT_UP:
+        message->number = reader_u64(body);
+        message->next = reader_u64(body);
+        return true;
+    case SYNC_TICKET_KEY:
+        message->expires_ms = reader_u64(body);
+        read_key(body, message);
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool sync_message_read(struct reader *reader, struct sync_message *message) {
+    while (reader->left && !reader->failed) {
+        struct reader body;
+
+        *message = (struct sync_message){.kind = reader_u8(reader)};
+        body = reader_vector(reader, 2);
+        if (body.failed || reader->failed) {
+            reader->failed = true;
+            return false;
+        }
+        if (!read_body(&body, message))
+            continue;
+        if (reader_is_done(&body))
+            return true;
+        reader->failed = true;
+    }
+    return false;
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
+#include "sync_process.h"
+
+#include "log.h"
+#include "sync_catch_up.h"
+#include "sync_inbox.h"
+#include "sync_socket.h"
+#include "units.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/*
+ * To be woken costs more than a datagram: what comes within this time is taken together. Where clients wait for an
+ * answer it is taken when it comes.
+ */
+#define REST_S 0.001
+/* Peers learn of a new ticket key within this time, and hear of us in any case after so many of them. */
+#define TICK_S        0.1
+#define TICKS_A_BEAT  10
+#define ONE_TURN      32 /* datagrams */
+#define TURNS_AT_ONCE 8  /* before the clock is looked at again */
+
+struct sync_process {
+    struct ev_loop *loop;
+    struct session_sync *sync;
+    struct sync_outbox outbox;
+    struct sync_inbox inbox;
+    uint64_t generation; /* of ticket keys that peers have been told of */
+    int ticks;
+    ev_io datagrams;
+    ev_timer rest, tick;
+};
+
+/* How many there were, ONE_TURN at most. */
+static int receive_some(struct sync_process *process) {
+    static uint8_t bytes[ONE_TURN][SYNC_PACKET_BYTES_MAX + 1];
+    static struct address from[ONE_TURN];
+    struct mmsghdr headers[ONE_TURN];
+    struct iovec vectors[ONE_TURN];
+    int count;
+
+    for (int i = 0; i < ONE_TURN; i++) {
+        vectors[i] = (struct iovec){bytes[i], sizeof bytes[i]};
+        headers[i].msg_hdr = (struct msghdr){.msg_name = &from[i].sockaddr,
+                                             .msg_namelen = sizeof from[i].sockaddr,
+                                             .msg_iov = &vectors[i],
+                                             .msg_iovlen = 1};
+    }
+    count = recvmmsg(process->sync->fd, headers, ONE_TURN, 0, NULL);
+    for (int i = 0; i < count; i++) {
+        from[i].length = headers[i].msg_hdr.msg_namelen;
+        sync_inbox_take(&process->inbox, bytes[i], headers[i].msg_len, &from[i]);
+    }
+    return count;
+}
+
+/* False: nothing was there. */
+static bool receive(struct sync_process *process) {
+    bool any = false;
+
+    for (int turn = 0, count = ONE_TURN; turn < TURNS_AT_ONCE && count == ONE_TURN; turn++) {
+        count = receive_some(process);
+        any = any || count > 0;
+    }
+    return any;
+}
+
+static void datagrams_came(struct ev_loop *loop, ev_io *watcher, int events) {
+    (void)events;
+    struct sync_process *process = watcher->data;
+
+    receive(process);
+    if (process->sync->sharing.pull_ns)
+        return;
+    ev_io_stop(loop, watcher);
+    ev_timer_again(loop, &process->rest);
+}
+
+static void rested(struct ev_loop *loop, ev_timer *timer, int events) {
+    (void)events;
+    struct sync_process *process = timer->data;
+
+    if (receive(process))
+        return;
+    ev_timer_stop(loop, timer);
+    ev_io_start(loop, &process->datagrams);
+}
+
+/* The keys are told of with every beat: whoever missed one has them a second later. */
+static void beat(struct sync_process *process) {
+    sync_outbox_flush(&process->outbox);
+    sync_catch_up_write_keys(process->sync, &process->outbox.batch);
+    sync_outbox_beat(&process->outbox);
+}
+
+static void time_passed(struct ev_loop *loop, ev_timer *timer, int events) {
+    (void)loop, (void)events;
+    struct sync_process *process = timer->data;
+    const struct session_sync *sync = process->sync;
+    uint64_t generation = sync->ticket_keys ? ticket_keys_generation(sync->ticket_keys) : 0;
+
+    if (generation != process->generation || process->ticks++ % TICKS_A_BEAT == 0) {
+        process->generation = generation;
+        beat(process);
+        sync_inbox_look_around(&process->inbox);
+    }
+}
+
+static bool set_up(struct sync_process *process) {
+    const struct session_sync *sync = process->sync;
+
+    foreign_keys_begin(sync->foreign_keys);
+    return sync_outbox_init(&process->outbox, sync) &&
+           sync_inbox_init(&process->inbox, process->loop, sync, &process->outbox);
+}
+
+int sync_process_run(struct session_sync *sync, struct ev_loop *loop) {
+    static struct sync_process process;
+
+    process.loop = loop;
+    process.sync = sync;
+    if (!set_up(&process)) {
+        log_error("--shared-cache: the TLS library failed");
+        return EXIT_FAILED;
+    }
+    ev_io_init(&process.datagrams, datagrams_came, sync->fd, EV_READ);
+    process.datagrams.data = &process;
+    ev_io_start(loop, &process.datagrams);
+    ev_init(&process.rest, rested);
+    process.rest.repeat = REST_S;
+    process.rest.data = &process;
+    if (sync->sharing.format != SHARING_STUD) {
+        ev_timer_init(&process.tick, time_passed, 0., TICK_S);
+        process.tick.data = &process;
+        ev_timer_start(loop, &process.tick);
+    }
+    ev_run(loop, 0);
+    return 0;
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PROXY_SYNC_PROCESS_H
+#define PROXY_SYNC_PROCESS_H
+/*
+ * The process that takes what other hosts tell, and puts it into the store; it tells them of ticket keys, and answers
+ * them. It alone reads the socket.
+ */
+#include "session_sync.h"
+
+#include <ev.h>
+
+/* Its whole life; returns its exit status. */
+int sync_process_run(struct session_sync *sync, struct ev_loop *loop);
+
+#endif

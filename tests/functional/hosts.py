@@ -1,0 +1,151 @@
+"""Proxies that share sessions, as if each were a host of its own, and the wires between them, which a test may cut,
+tap and spoil."""
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from programs import Running, running
+from proxies import backend, client_context, connected, counters, echo, eventually
+
+Address = tuple[str, int]
+
+
+def address_of(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    return host, int(port)
+
+
+def as_it_is(datagram: bytes) -> list[bytes]:
+    return [datagram]
+
+
+class Wire:
+    """
+    What one host sends, on its way to another, and the answers on their way back. `carry` makes of each datagram those
+    that go on; `seen` has all that the first host sent, as it sent them.
+    """
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        self.socket.bind(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self.socket.getsockname()[1]
+        self.ends: tuple[Address, Address] | None = None  # from, to
+        self.carry: Callable[[bytes], list[bytes]] = as_it_is
+        self.carry_back: Callable[[bytes], list[bytes]] = as_it_is
+        self.seen: list[bytes] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            if not select.select([self.socket], [], [], 0.1)[0]:
+                continue
+            with contextlib.suppress(OSError):
+                self._pass_on(*self.socket.recvfrom(65536))
+
+    def _pass_on(self, datagram: bytes, source: Address) -> None:
+        if not self.ends:
+            return
+        back = source == self.ends[1]
+        if not back:
+            self.seen.append(datagram)
+        for one in (self.carry_back if back else self.carry)(datagram):
+            self.socket.sendto(one, self.ends[0 if back else 1])
+
+    def inject(self, datagram: bytes) -> None:
+        """As if the first host had sent it."""
+        assert self.ends
+        self.socket.sendto(datagram, self.ends[1])
+
+    def connect(self, one: Running, other: Running) -> None:
+        self.ends = (address_of(one.announced["shared cache"]), address_of(other.announced["shared cache"]))
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(10)
+        self.socket.close()
+
+
+@dataclass
+class Farm:
+    hosts: list[Running]
+    wires: dict[tuple[int, int], Wire] = field(default_factory=dict)  # from, to
+
+    def spoil(self, carry: Callable[[bytes], list[bytes]]) -> None:
+        """What is done on every wire, both ways."""
+        for wire in self.wires.values():
+            wire.carry = wire.carry_back = carry
+
+
+def shared(host: Running) -> dict:
+    return counters(host)["shared_cache"]
+
+
+def rejected(host: Running) -> dict[str, int]:
+    """What was not taken, without reasons that did not occur."""
+    return {reason: count for reason, count in shared(host)["rejected"].items() if count}
+
+
+@contextlib.contextmanager
+def host(to: str, certificate: str, *options: str, within: Sequence[str] = ()) -> Iterator[Running]:
+    with running("proxy", "-f", "127.0.0.1:0", "-b", to, "--stats", "127.0.0.1:0", "-U", "127.0.0.1:0", *options,
+                 certificate, within=within) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def farm(certificate: str, *options: str, own: tuple[list[str], ...] = ([], []), meet: bool = True,
+         within: Sequence[Sequence[str]] = ((), (), ())) -> Iterator[Farm]:
+    """As many hosts as there are lists of options of their `own`, each with a wire to each other; each started within
+    a command of its own."""
+    count = len(own)
+    wires = {(one, other): Wire() for one in range(count) for other in range(count) if one != other}
+    with contextlib.ExitStack() as stack:
+        for wire in wires.values():
+            stack.callback(wire.close)
+        to = stack.enter_context(backend(echo))
+        hosts = []
+        for one in range(count):
+            peers = [option for other in range(count) if other != one for option in ("-P", wires[one, other].address)]
+            hosts.append(stack.enter_context(host(to, certificate, *peers, *options, *own[one], within=within[one])))
+        for (one, other), wire in wires.items():
+            wire.connect(hosts[one], hosts[other])
+        if meet:
+            for one_host in hosts:
+                have_met(one_host, count - 1)
+        yield Farm(hosts, wires)
+
+
+def have_met(one_host: Running, peers: int) -> None:
+    """Until so many peers have proven themselves to the host and told it all."""
+    eventually(lambda: shared(one_host)["peers"] == peers and shared(one_host)["catch_ups_done"] >= peers,
+               f"{peers} peers are met")
+
+
+def by_id(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2) -> ssl.SSLContext:
+    """A client that resumes by session ID, whether the server has tickets or not."""
+    context = client_context(version)
+    context.options |= ssl.OP_NO_TICKET
+    return context
+
+
+def visit(server: Running, context: ssl.SSLContext,
+          session: ssl.SSLSession | None = None) -> tuple[bool, ssl.SSLSession]:
+    """Whether the session was resumed, and the one to resume next."""
+    with connected(server, context, session) as tls:
+        tls.sendall(b"x")
+        assert tls.recv(1) == b"x"
+        assert tls.session
+        return bool(tls.session_reused), tls.session
+
+
+def applied(host_there: Running, count: int) -> None:
+    eventually(lambda: shared(host_there)["sessions_applied"] >= count, f"{count} sessions have come")

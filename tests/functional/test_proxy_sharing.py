@@ -1,0 +1,250 @@
+"""Sessions and ticket keys of the reference proxy, shared between hosts."""
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import ssl
+import threading
+from pathlib import Path
+
+import pytest
+
+from hosts import applied, by_id, farm, have_met, shared, visit
+from programs import make_certificate, run
+from proxies import backend, client_context, counters, echo, eventually, nobody, proxy
+from test_proxy_statistics import metrics
+
+TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+
+
+def test_a_session_born_on_one_host_resumes_on_every_other(ecdsa: str) -> None:
+    with farm(ecdsa, own=([], [], [])) as hosts:
+        context = by_id()
+        for born in range(3):
+            _, session = visit(hosts.hosts[born], context)
+            for other in range(3):
+                if other != born:
+                    eventually(lambda: visit(hosts.hosts[other], context, session)[0], "resumed elsewhere")
+        for one in hosts.hosts:
+            assert shared(one)["lost"] == 0 and shared(one)["sessions_announced"] >= 1
+            assert shared(one)["proofs_taken"] <= 8, "hosts that know each other do not go on asking"
+
+
+def test_without_sharing_a_session_resumes_nowhere_else(ecdsa: str) -> None:
+    with backend(echo) as to, proxy(to, ecdsa) as one, proxy(to, ecdsa) as other:
+        for context in (by_id(), client_context(TLS12), client_context(TLS13)):
+            assert visit(other, context, visit(one, context)[1])[0] is False
+        assert "shared_cache" not in counters(one)
+
+
+@pytest.mark.parametrize("version", [TLS12, TLS13])
+def test_a_ticket_of_one_host_resumes_on_another(version: ssl.TLSVersion, ecdsa: str) -> None:
+    with farm(ecdsa) as hosts:
+        context = client_context(version)
+        session = None
+        for turn in range(6):
+            resumed, session = visit(hosts.hosts[turn % 2], context, session)
+            assert resumed == (turn > 0)
+        assert shared(hosts.hosts[0])["sessions_announced"] == 0
+
+
+def test_a_stateful_ticket_resumes_on_another_host_and_then_nowhere(ecdsa: str) -> None:
+    with farm(ecdsa, "--tickets", "off") as hosts:
+        one, other = hosts.hosts
+        context = client_context(TLS13)
+        _, session = visit(one, context)
+        applied(other, 1)
+        assert visit(other, context, session)[0] is True
+        eventually(lambda: shared(one)["withdrawals_applied"] == 1, "it is withdrawn where it was born")
+        assert visit(one, context, session)[0] is False
+        assert visit(other, context, session)[0] is False
+
+
+def test_a_session_that_ended_in_an_error_is_withdrawn_everywhere(ecdsa: str) -> None:
+    """And stays so, though what brought it comes later than what withdrew it."""
+    with farm(ecdsa) as hosts:
+        one, other = hosts.hosts
+        late: list[bytes] = []
+
+        def hold_back_first(datagram: bytes) -> list[bytes]:
+            if not late:
+                late.append(datagram)
+                return []
+            return [datagram]
+
+        wire = hosts.wires[0, 1]
+        wire.carry = hold_back_first
+        context = by_id()
+        _, session = visit(one, context)
+        eventually(lambda: bool(late), "the new session is told of")
+        with socket.create_connection(one.host_port, timeout=60) as plain:
+            with context.wrap_socket(plain, session=session) as tls:
+                assert tls.session_reused
+                plain_of_it = socket.socket(fileno=tls.detach())
+                plain_of_it.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))  # no record of this connection
+                plain_of_it.close()
+        eventually(lambda: shared(one)["withdrawals_announced"] == 1, "it is withdrawn")
+        assert visit(one, context, session)[0] is False
+        applied(other, 1)  # the session of that visit, told of after the withdrawal
+        wire.inject(late[0])
+        eventually(lambda: shared(other)["rejected"]["withdrawn"] >= 1, "it comes too late")
+        assert visit(other, context, session)[0] is False
+
+
+def test_a_host_that_was_restarted_catches_up(ecdsa: str) -> None:
+    """With sessions that took many datagrams, and with a key of tickets that is not told of to it alone."""
+    with farm(ecdsa, own=([],)) as hosts, backend(echo) as to:
+        old = hosts.hosts[0]
+        context = by_id()
+        sessions = [visit(old, context)[1] for _ in range(60)]
+        tickets = [(ticket, visit(old, ticket)[1]) for ticket in (client_context(TLS12), client_context(TLS13))]
+        with proxy(to, ecdsa, "-U", "127.0.0.1:0", "-P", old.announced["shared cache"]) as new:
+            have_met(new, 1)
+            assert shared(new)["sessions_applied"] == 60
+            assert all(visit(new, context, session)[0] for session in sessions)
+            for ticket_context, ticket in tickets:
+                assert visit(new, ticket_context, ticket)[0]
+
+
+def test_keys_of_tickets_are_told_of_before_they_seal(ecdsa: str) -> None:
+    """Rotating all the time, while every other datagram is lost."""
+    with farm(ecdsa, "--ticket-rotation", "2s") as hosts:
+        chance = random.Random(1)
+        hosts.spoil(lambda datagram: [datagram] if chance.random() < 0.5 else [])
+        for version in (TLS12, TLS13):
+            context = client_context(version)
+            session = None
+            for turn in range(60):
+                resumed, session = visit(hosts.hosts[turn % 2], context, session)
+                assert resumed == (turn > 0)
+                threading.Event().wait(0.05)
+        assert all(shared(one)["ticket_keys_applied"] >= 3 for one in hosts.hosts)
+
+
+@pytest.mark.parametrize("key", ["rsa:2048", "ecdsa:P-256"])
+def test_the_certificate_is_the_secret_where_no_file_is_given(key: str, certificates: Path, tmp_path: Path) -> None:
+    """Its key, of whatever type, and not the file: another with the same key will do, another key will not."""
+    certificate = certificates / (key.replace(":", "-") + "-localhost.pem")
+    same = tmp_path / "same.pem"
+    same.write_text("\n\n" + certificate.read_text())
+    other = make_certificate(tmp_path, key)[2]
+    with backend(echo) as to, proxy(to, str(certificate), "-U", "127.0.0.1:0") as one:
+        with proxy(to, str(same), "-U", "127.0.0.1:0", "-P", one.announced["shared cache"]) as friend:
+            have_met(friend, 1)
+        with proxy(to, str(other), "-U", "127.0.0.1:0", "-P", one.announced["shared cache"]) as foe:
+            eventually(lambda: shared(one)["rejected"]["forged"] >= 2, "nothing of it can be opened")
+            assert shared(foe)["peers"] == 0
+
+
+def test_ipv6(ecdsa: str) -> None:
+    with backend(echo) as to, proxy(to, ecdsa, "-U", "[::1]:0") as one, \
+            proxy(to, ecdsa, "-U", "[::1]:0", "-P", one.announced["shared cache"]) as other:
+        have_met(other, 1)
+        context = by_id()
+        _, session = visit(other, context)
+        eventually(lambda: visit(one, context, session)[0], "it resumes")
+
+
+def ipv6_interface() -> str:
+    """One that has IPv6 multicast, as the loopback interface has not."""
+    with contextlib.suppress(FileNotFoundError):
+        for line in Path("/proc/net/if_inet6").read_text().splitlines():
+            if line.startswith("fe80"):
+                return line.split()[-1]
+    pytest.skip("no interface has a link-local IPv6 address")
+
+
+@pytest.mark.parametrize("group", ["239.%d.%d.%d", "[ff12::%x:%x:%x]"])
+def test_a_multicast_group_that_stays_on_this_host(group: str, ecdsa: str) -> None:
+    chance = random.SystemRandom()
+    own = group % tuple(chance.randrange(1, 255) for _ in range(3))
+    interface = ipv6_interface() if ":" in own else "lo"
+    options = ["-U", f"{own}:{chance.randrange(20000, 30000)}", "-M", f"{interface},0"]
+    with backend(echo) as to, proxy(to, ecdsa, *options) as one, proxy(to, ecdsa, *options) as other, \
+            proxy(to, ecdsa, *options) as third:
+        for host in (one, other, third):
+            have_met(host, 2)
+        context = by_id()
+        _, session = visit(other, context)
+        for host in (one, third):
+            eventually(lambda: visit(host, context, session)[0], "it resumes")
+        for host in (one, other, third):
+            counted = shared(host)["rejected"]
+            assert {reason for reason, count in counted.items() if count} <= {"unproven"}
+
+
+def test_a_peer_that_is_down_disturbs_nobody(ecdsa: str) -> None:
+    with nobody() as silent, backend(echo) as to, proxy(to, ecdsa, "-U", "127.0.0.1:0") as one, \
+            proxy(to, ecdsa, "-U", "127.0.0.1:0", "-P", silent, "-P", one.announced["shared cache"]) as other:
+        have_met(other, 1)
+        context = by_id()
+        for _ in range(20):
+            _, session = visit(other, context)
+            eventually(lambda: visit(one, context, session)[0], "it resumes")
+        assert shared(other)["peers"] == 1
+
+
+def test_the_counters_are_in_both_documents(ecdsa: str) -> None:
+    with farm(ecdsa) as hosts:
+        one, other = hosts.hosts
+        visit(one, by_id())
+        applied(other, 1)
+        hosts.spoil(lambda datagram: [])
+        eventually(lambda: shared(other) == shared(other), "nothing comes any more")
+        counted, families = shared(other), metrics(other)
+        for reason, count in counted.pop("rejected").items():
+            assert families["tlsdyno_shared_cache_rejected_total"].sum(reason=reason) == count
+        for name, value in counted.items():
+            family = families.get(f"tlsdyno_shared_cache_{name}_total") or families[f"tlsdyno_shared_cache_{name}"]
+            if not name.endswith("_sent"):  # it goes on telling that it lives
+                assert family.sum() == value, name
+        assert counted["sessions_applied"] == counted["lag_count"] == 1
+        assert counted["lag_us_last"] == counted["lag_us_max"] == counted["lag_us_sum"]
+
+
+def test_what_cannot_be_is_refused(ecdsa: str, tmp_path: Path) -> None:
+    short = tmp_path / "short"
+    short.write_bytes(b"x" * 15)
+    long = tmp_path / "long"
+    long.write_bytes(b"x" * 16385)
+    on = ("-U", "127.0.0.1:0")
+    for options, complaint in [
+            (("-P", "127.0.0.1:1"), "--shared-cache-peer: only with --shared-cache"),
+            (("-M", "lo"), "--shared-cache-if: only with --shared-cache"),
+            (("--shared-cache-key", str(short)), "--shared-cache-key: only with --shared-cache"),
+            (("--shared-cache-format", "stud"), "--shared-cache-format: only with --shared-cache"),
+            (("-U", "/socket"), "--shared-cache: /socket: not HOST:PORT"),
+            (("-U", "127.0.0.1"), "--shared-cache: 127.0.0.1: not HOST:PORT or a path that begins with /"),
+            ((*on, "-P", "[::1]:1"),
+             "--shared-cache-peer: [::1]:1: of another address family than --shared-cache"),
+            ((*on, "-P", "239.1.1.1:1"),
+             "--shared-cache-peer: 239.1.1.1:1: a multicast group is given with --shared-cache"),
+            (("-U", "239.1.1.1:1", "-P", "127.0.0.1:1"),
+             "--shared-cache-peer: 127.0.0.1:1: not together with a multicast group"),
+            ((*on, "-M", "lo"), "--shared-cache-if: lo: only where --shared-cache is a multicast group"),
+            ((*on, "-M", "no-such"), "--shared-cache-if: no-such: no such interface"),
+            ((*on, "-M", "lo,256"), "--shared-cache-if: lo,256: the hops after the comma are not a number up to 255"),
+            ((*on, "--shared-cache-key", str(short)), f"--shared-cache-key: {short}: shorter than 16 bytes"),
+            ((*on, "--shared-cache-key", str(long)), f"--shared-cache-key: {long}: larger than 16 KiB"),
+            ((*on, "--shared-cache-key", str(tmp_path / "none")),
+             f"--shared-cache-key: {tmp_path}/none: cannot be read: No such file or directory"),
+            ((*on, "--shared-cache-key", str(tmp_path)),
+             f"--shared-cache-key: {tmp_path}: cannot be read: Is a directory"),
+            ((*on, "-C", "0", "--tickets", "off"),
+             "--shared-cache: nothing to share: there is neither a session cache nor a random ticket key"),
+            ((*on, "--client"), "--shared-cache: not together with --client, which keeps no sessions"),
+            ((*on, "--shared-cache-format", "stud"),
+             "--shared-cache-format: stud: knows no ticket keys, so give --tickets off too"),
+            ((*on, *("-P", "127.0.0.1:1") * 17), "--shared-cache-peer: 127.0.0.1:1: more than 16 peers")]:
+        done = run("proxy", "-t", "-b", "127.0.0.1:1", *options, ecdsa)
+        assert (done.returncode, done.stderr) == (2, f"proxy: {complaint}\n")
+
+
+def test_an_address_that_is_taken_is_refused(ecdsa: str, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = run("proxy", "-f", str(tmp_path / "front"), "-b", "127.0.0.1:1", "-U", address, ecdsa)
+        assert (done.returncode, done.stderr) == (2, f"proxy: --shared-cache: {address}: Address already in use\n")
+        assert not (tmp_path / "front").exists()

@@ -1,0 +1,243 @@
+"""What others may do to the datagrams between hosts: nothing of it goes into a cache, and each has its reason."""
+from __future__ import annotations
+
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from hosts import Wire, address_of, applied, by_id, farm, have_met, host, rejected, shared, visit
+from programs import Running
+from proxies import backend, echo, eventually
+
+HEAD = 32  # "TDS", version, sender, stream, number
+TAG = 16
+
+
+def is_to_all(datagram: bytes) -> bool:
+    return datagram[20:24] == bytes(4)
+
+
+def holds_sessions(datagram: bytes) -> bool:
+    """Longer than a sign of life with three keys of tickets."""
+    return is_to_all(datagram) and len(datagram) > 150
+
+
+def was_rejected(server: Running, reason: str, before: dict[str, int], count: int = 1) -> None:
+    wanted = before.get(reason, 0) + count
+    eventually(lambda: rejected(server).get(reason, 0) >= wanted, f"{reason}: {rejected(server)}")
+    assert rejected(server)[reason] == wanted
+
+
+def changed(at: int) -> Callable[[bytes], bytes]:
+    return lambda datagram: datagram[:at] + bytes([datagram[at] ^ 1]) + datagram[at + 1:]
+
+
+@pytest.mark.parametrize(("spoil", "reason"), [
+    pytest.param(changed(0), "not_ours", id="another beginning"),
+    pytest.param(changed(3), "wrong_version", id="another version"),
+    pytest.param(changed(4), "forged", id="another sender"),
+    pytest.param(changed(23), "forged", id="another stream"),
+    pytest.param(changed(31), "forged", id="another number"),
+    pytest.param(changed(HEAD), "forged", id="another date"),
+    pytest.param(changed(HEAD + 8), "forged", id="another message"),
+    pytest.param(changed(-1), "forged", id="another tag"),
+    pytest.param(lambda datagram: datagram[:-1], "forged", id="a byte short"),
+    pytest.param(lambda datagram: datagram + b"x", "forged", id="a byte more"),
+    pytest.param(lambda datagram: datagram[:55], "truncated", id="shorter than any"),
+    pytest.param(lambda datagram: b"", "truncated", id="empty"),
+    pytest.param(lambda datagram: datagram + bytes(5001 - len(datagram)), "oversized", id="longer than any"),
+    pytest.param(lambda datagram: os.urandom(60000), "not_ours", id="random"),
+])
+def test_what_was_changed_on_its_way(spoil: Callable[[bytes], bytes], reason: str, ecdsa: str) -> None:
+    with farm(ecdsa, "--tickets", "off") as hosts:
+        one, other = hosts.hosts
+        wire = hosts.wires[0, 1]
+        before = rejected(other)
+        wire.carry = lambda datagram: [spoil(datagram)] if holds_sessions(datagram) else [datagram]
+        context = by_id()
+        _, session = visit(one, context)
+        was_rejected(other, reason, before)
+        assert shared(other)["sessions_applied"] == 0
+        assert visit(other, context, session)[0] is False
+        wire.carry = lambda datagram: [datagram]
+        _, session = visit(one, context)
+        applied(other, 1)
+        assert visit(other, context, session)[0] is True
+
+
+def all_seen(wire: Wire) -> list[bytes]:
+    """All that the wire has carried, when a sign of life shows that it has come through."""
+    count = len(wire.seen)
+    eventually(lambda: len(wire.seen) > count, "a sign of life")
+    return wire.seen[:count]
+
+
+def replayed_to(target: Running, datagrams: list[bytes], reasons: set[str]) -> None:
+    """Each is counted as one of these; nothing comes of it."""
+    def count() -> int:
+        return sum(rejected(target).get(reason, 0) for reason in reasons)
+
+    before, had = count(), shared(target)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as attacker:
+        for datagram in datagrams:
+            attacker.sendto(datagram, address_of(target.announced["shared cache"]))
+            time.sleep(0.0005)
+    eventually(lambda: count() - before >= len(datagrams), f"all are refused: {rejected(target)}")
+    has = shared(target)
+    for name in ("sessions_applied", "withdrawals_applied", "ticket_keys_applied", "proofs_taken", "sessions_known"):
+        assert has[name] == had[name], name
+
+
+def test_replays_to_the_same_host_and_to_another(ecdsa: str) -> None:
+    """To the other one, what was for one host only: it had the rest itself."""
+    with farm(ecdsa, own=([], [], [])) as hosts:
+        context = by_id()
+        for one in hosts.hosts:
+            for _ in range(5):
+                visit(one, context)
+        for one in hosts.hosts:
+            applied(one, 10)
+        for (source, to), wire in hosts.wires.items():
+            if source == 0:
+                datagrams = all_seen(wire)
+                replayed_to(hosts.hosts[to], datagrams, {"replayed"})
+                replayed_to(hosts.hosts[3 - to], datagrams, {"replayed", "misaddressed"})
+                replayed_to(hosts.hosts[0], datagrams, {"replayed"})
+
+
+def test_replays_after_the_receiver_was_restarted(ecdsa: str) -> None:
+    """Before it has met the sender again, and afterwards; and though it has forgotten all that it had."""
+    with farm(ecdsa, own=([],)) as hosts, backend(echo) as to:
+        sender = hosts.hosts[0]
+        wire = Wire()
+        try:
+            with host(to, ecdsa, "-P", sender.announced["shared cache"]) as first:
+                wire.connect(sender, first)
+                with host(to, ecdsa, "-P", wire.address) as source:
+                    wire.connect(source, first)
+                    have_met(first, 2)
+                    for _ in range(5):
+                        visit(source, by_id())
+                    applied(first, 5)
+                    recorded = all_seen(wire)
+                    with host(to, ecdsa) as second:
+                        replayed_to(second, recorded, {"unproven", "misaddressed"})
+                    with host(to, ecdsa, "-P", source.announced["shared cache"]) as third:
+                        have_met(third, 1)
+                        replayed_to(third, recorded, {"replayed", "misaddressed"})
+        finally:
+            wire.close()
+
+
+def test_replays_of_a_sender_that_was_restarted(ecdsa: str) -> None:
+    with farm(ecdsa, own=([],)) as hosts, backend(echo) as to:
+        receiver = hosts.hosts[0]
+        wire = Wire()
+        try:
+            with host(to, ecdsa, "-P", wire.address) as old:
+                wire.connect(old, receiver)
+                have_met(receiver, 1)
+                _, session = visit(old, by_id())
+                applied(receiver, 1)
+                recorded = all_seen(wire)
+            with host(to, ecdsa, "-P", receiver.announced["shared cache"]) as new:
+                have_met(new, 1)
+                replayed_to(receiver, recorded, {"replayed"})
+                replayed_to(new, recorded, {"unproven", "misaddressed"})
+        finally:
+            wire.close()
+
+
+def test_a_datagram_that_was_kept_back_is_not_of_this_time(ecdsa: str) -> None:
+    with farm(ecdsa) as hosts:
+        one, other = hosts.hosts
+        wire = hosts.wires[0, 1]
+        kept: list[bytes] = []
+
+        def keep(datagram: bytes) -> list[bytes]:
+            if kept or not holds_sessions(datagram):
+                return [datagram]
+            kept.append(datagram)
+            return []
+
+        wire.carry = keep
+        context = by_id()
+        _, session = visit(one, context)
+        eventually(lambda: bool(kept), "it is on its way")
+        time.sleep(5.5)
+        wire.inject(kept[0])
+        was_rejected(other, "misdated", {})
+        assert shared(other)["sessions_applied"] == 0
+        assert visit(other, context, session)[0] is False
+
+
+def test_datagrams_that_come_in_any_order_are_all_taken(ecdsa: str) -> None:
+    with farm(ecdsa) as hosts:
+        one, other = hosts.hosts
+        chance = random.Random(1)
+        waiting: list[bytes] = []
+
+        def shuffle(datagram: bytes) -> list[bytes]:
+            waiting.append(datagram)
+            if len(waiting) < 7:
+                return []
+            chance.shuffle(waiting)
+            sent, waiting[:] = waiting[:], []
+            return sent
+
+        hosts.wires[0, 1].carry = shuffle
+        context = by_id()
+        sessions = [visit(one, context)[1] for _ in range(40)]
+        applied(other, 40)
+        assert all(visit(other, context, session)[0] for session in sessions)
+        assert not rejected(other).get("replayed")
+        eventually(lambda: shared(other)["lost"] == 0, "nothing is missing in the end")
+
+
+def test_a_flood_of_random_datagrams(ecdsa: str) -> None:
+    """Of every kind: each is counted, and sessions are shared meanwhile."""
+    with farm(ecdsa) as hosts:
+        one, other = hosts.hosts
+        eventually(lambda: any(map(is_to_all, hosts.wires[0, 1].seen)), "a sign of life")
+        known = next(filter(is_to_all, hosts.wires[0, 1].seen))[4:20]
+        stop = threading.Event()
+        chance = random.Random(2)
+        beginnings = [b"", b"TDS", b"TDS\x02", b"TDS\x01", b"TDS\x01" + known + bytes(4)]
+        sent = 0
+
+        def flood() -> None:
+            nonlocal sent
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as attacker:
+                to = address_of(other.announced["shared cache"])
+                while not stop.is_set():
+                    attacker.sendto(chance.choice(beginnings) + chance.randbytes(chance.randrange(1400)), to)
+                    sent += 1
+
+        attack = threading.Thread(target=flood)
+        before = shared(other)
+        attack.start()
+        try:
+            context = by_id()
+            while sent < 20000:
+                _, session = visit(one, context)
+                eventually(lambda: visit(other, context, session)[0], "it resumes on the host that is attacked")
+        finally:
+            stop.set()
+            attack.join(60)
+
+        def odd() -> int:
+            """Refused less received: what was not refused is what the peer has sent."""
+            now = shared(other)
+            return (now["datagrams_received"] - before["datagrams_received"]
+                    - sum(now["rejected"].values()) + sum(before["rejected"].values()))
+
+        eventually(lambda: shared(other)["datagrams_received"] - before["datagrams_received"] > 10000, "most came")
+        assert odd() <= len(hosts.wires[0, 1].seen) + len(hosts.wires[1, 0].seen)
+        assert {reason for reason, count in rejected(other).items() if count} <= \
+            {"not_ours", "wrong_version", "truncated", "forged", "unproven"}
+        assert not [line for server in hosts.hosts for line in server.errors]

@@ -1,0 +1,83 @@
+"""A session that a host does not have is asked of the others while the client waits."""
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+
+import pytest
+
+from hosts import Farm, by_id, farm, rejected, shared, visit
+from proxies import backend, client_context, counters, echo, eventually, nobody, proxy
+
+TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+
+
+@contextlib.contextmanager
+def deaf_farm(certificate: str, *options: str) -> Iterator[Farm]:
+    """Hosts that are not told of new sessions: what is sent to all and is longer than a question is lost."""
+    with farm(certificate, "--shared-cache-pull", "1s", *options) as hosts:
+        for wire in hosts.wires.values():
+            wire.carry = lambda datagram: [] if datagram[20:24] == bytes(4) and len(datagram) > 120 else [datagram]
+        yield hosts
+
+
+@pytest.mark.parametrize("version", [TLS12, TLS13])
+def test_a_session_that_is_not_here_is_asked_for(version: ssl.TLSVersion, ecdsa: str) -> None:
+    with deaf_farm(ecdsa, "--tickets", "off") as hosts:
+        one, other = hosts.hosts
+        context = client_context(version)
+        for count in range(1, 6):
+            _, session = visit(one, context)
+            assert visit(other, context, session)[0] is True
+            assert counters(other)["session_pulls_found"] == counters(other)["session_pulls"] == count
+            assert shared(one)["pulls_answered"] == count
+        assert set(rejected(one)) | set(rejected(other)) <= {"unproven"}
+
+
+def hello_for(session: bytes) -> bytes:
+    """A ClientHello of TLS 1.2 that asks for this session."""
+    waiting = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        by_id().wrap_bio(ssl.MemoryBIO(), waiting).do_handshake()
+    whole = waiting.read()
+    body = whole[9:43] + bytes([len(session)]) + session + whole[44 + whole[43]:]
+    handshake = b"\x01" + len(body).to_bytes(3, "big") + body
+    return whole[:3] + len(handshake).to_bytes(2, "big") + handshake
+
+
+def test_clients_that_leave_while_they_wait_and_those_that_stay(ecdsa: str) -> None:
+    with nobody() as silent, backend(echo) as to, contextlib.ExitStack() as stack, \
+            proxy(to, ecdsa, "-U", "127.0.0.1:0", "-P", silent, "--shared-cache-pull", "1s") as server:
+        clients = [stack.enter_context(socket.create_connection(server.host_port, timeout=60)) for _ in range(300)]
+        for client in clients:
+            client.sendall(hello_for(os.urandom(32)))
+        eventually(lambda: counters(server)["session_pulls"] >= 256, "as many as may wait do")
+        for client in clients[::2]:
+            client.close()
+        for client in clients[1::2]:
+            assert client.recv(1) == b"\x16", "a handshake record: it goes on without the session"
+        assert counters(server)["session_pulls_found"] == 0
+
+
+def test_nobody_has_it_and_the_handshake_is_a_full_one(ecdsa: str) -> None:
+    with nobody() as silent, backend(echo) as to, proxy(to, ecdsa) as elsewhere, \
+            proxy(to, ecdsa, "-U", "127.0.0.1:0", "-P", silent, "--shared-cache-pull", "20ms") as server:
+        context = by_id()
+        _, session = visit(elsewhere, context)
+        assert visit(server, context, session)[0] is False
+        assert (counters(server)["session_pulls"], counters(server)["session_pulls_found"]) == (1, 0)
+
+
+def test_what_is_no_session_of_the_cache_is_not_asked_for(ecdsa: str) -> None:
+    """A ticket, and the ID that clients of TLS 1.3 make up for old boxes on the way."""
+    with farm(ecdsa, "--shared-cache-pull", "1s") as hosts:
+        one, other = hosts.hosts
+        for version in (TLS12, TLS13):
+            context = client_context(version)
+            _, session = visit(one, context)
+            assert visit(other, context, session)[0] is True
+            visit(other, context)
+        assert counters(other)["session_pulls"] == 0

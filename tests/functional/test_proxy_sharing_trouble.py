@@ -1,0 +1,108 @@
+"""Hosts that share sessions while datagrams are lost, clocks differ and processes die."""
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+from hosts import applied, by_id, farm, have_met, rejected, shared, visit
+from programs import Running, children, name_of
+from proxies import eventually
+
+
+def sync_process(server: Running) -> int:
+    """0: there is none now."""
+    return next((pid for pid in children(server.process.pid) if name_of(pid) == "proxy-sync"), 0)
+
+
+def test_with_a_third_of_all_datagrams_lost_the_others_do_their_work(ecdsa: str) -> None:
+    with farm(ecdsa, "--tickets", "off", meet=False) as hosts:
+        chance = random.Random(3)
+        hosts.spoil(lambda datagram: [datagram] if chance.random() > 0.3 else [])
+        for one in hosts.hosts:
+            have_met(one, 1)
+        one, other = hosts.hosts
+        context = by_id()
+        sessions = [visit(one, context)[1] for _ in range(100)]
+        eventually(lambda: shared(other)["lost"] > 0, "losses are seen")
+        resumed = [visit(other, context, session)[0] for session in sessions]
+        assert shared(other)["sessions_applied"] >= 40 and sum(resumed) >= 40
+        assert sum(resumed) < 100, "a third was lost"
+
+
+def clock(seconds: int, tmp_path: Path) -> list[str]:
+    """A command that runs another with its clock ahead, or behind."""
+    library = tmp_path / "shifted_clock.so"
+    if not library.exists():
+        subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", str(library),
+                        str(Path(__file__).with_name("shifted_clock.c"))], check=True)
+    return ["env", f"LD_PRELOAD={library}", f"CLOCK_SHIFT_S={seconds}", "ASAN_OPTIONS=verify_asan_link_order=0"]
+
+
+def test_clocks_ten_minutes_apart(ecdsa: str, tmp_path: Path) -> None:
+    """Sessions live as long on each host as on that where they were born: for much less than that."""
+    with farm(ecdsa, "--session-lifetime", "2s", within=([], clock(600, tmp_path))) as hosts:
+        for born in (0, 1):
+            one, other = hosts.hosts[born], hosts.hosts[1 - born]
+            context = by_id()
+            before = shared(other)["sessions_applied"]
+            _, session = visit(one, context)
+            applied(other, before + 1)
+            assert visit(other, context, session)[0] is True
+            eventually(lambda: not visit(other, context, session)[0], "it is over there too")
+        assert set(rejected(one)) | set(rejected(other)) <= {"unproven"}
+
+
+def test_a_worker_killed_at_any_moment_holds_nobody_up(ecdsa: str) -> None:
+    """With the lock of the store, or in the middle of telling of a session."""
+    with farm(ecdsa, "--tickets", "off", "-n", "2") as hosts:
+        one, other = hosts.hosts
+        stop = threading.Event()
+
+        def load() -> None:
+            while not stop.is_set():
+                with contextlib.suppress(OSError, AssertionError):
+                    visit(one, by_id())
+
+        threads = [threading.Thread(target=load) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(15):
+                with contextlib.suppress(ProcessLookupError, IndexError):
+                    os.kill(random.choice(one.workers()), signal.SIGKILL)
+                threading.Event().wait(0.02)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(60)
+
+        def is_whole() -> bool:
+            with contextlib.suppress(OSError, AssertionError):
+                _, session = visit(one, context)
+                return visit(other, context, session)[0]
+            return False
+
+        context = by_id()
+        eventually(is_whole, "a new session resumes elsewhere")
+        assert not rejected(other).get("malformed")
+
+
+def test_the_process_that_shares_is_replaced_when_it_dies(ecdsa: str) -> None:
+    with farm(ecdsa) as hosts:
+        one, other = hosts.hosts
+        context = by_id()
+        _, before = visit(one, context)
+        applied(other, 1)
+        old = sync_process(one)
+        os.kill(old, signal.SIGKILL)
+        _, meanwhile = visit(one, context)
+        eventually(lambda: sync_process(one) not in (0, old), "there is another")
+        eventually(lambda: visit(other, context, meanwhile)[0], "it tells of what it was not there for")
+        _, there = visit(other, context)
+        eventually(lambda: visit(one, context, there)[0], "and hears")
+        assert visit(one, context, before)[0] and visit(other, context, before)[0]
