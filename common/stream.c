@@ -72,6 +72,17 @@ static enum stream_result tls_result(struct stream *stream, int returned) {
     }
 }
 
+/*
+ * A server of TLS 1.3 whose flight is out has only tickets left to send, for which nobody waits: they leave with the
+ * first answer. After a HelloRetryRequest it is in the same state, but the flight, and its Finished, are still to come.
+ */
+static bool only_tickets_are_left(const SSL *ssl) {
+    char finished;
+
+    return SSL_is_server(ssl) && SSL_get_state(ssl) == TLS_ST_EARLY_DATA &&
+           SSL_get_finished(ssl, &finished, sizeof finished) > 0;
+}
+
 enum stream_result stream_handshake(struct stream *stream) {
     int done;
 
@@ -79,10 +90,7 @@ enum stream_result stream_handshake(struct stream *stream) {
         return STREAM_OK;
     ERR_clear_error();
     errno = 0;
-    /* A server of TLS 1.3 whose flight is out has only tickets left to send, for which nobody waits: they leave with
-     * the first answer. */
-    socket_bio_more(SSL_get_wbio(stream->ssl),
-                    SSL_is_server(stream->ssl) && SSL_get_state(stream->ssl) == TLS_ST_EARLY_DATA);
+    socket_bio_more(SSL_get_wbio(stream->ssl), only_tickets_are_left(stream->ssl));
     done = SSL_do_handshake(stream->ssl);
     if (done != 1)
         return tls_result(stream, done);
