@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <ev.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -83,19 +85,30 @@ static bool only_tickets_are_left(const SSL *ssl) {
            SSL_get_finished(ssl, &finished, sizeof finished) > 0;
 }
 
+/* Closing a socket in which something is unread would throw away what waits for more: tcp(7) has this send it. */
+static void send_what_waits(const struct stream *stream) {
+    const int one = 1;
+
+    setsockopt(stream->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+}
+
 enum stream_result stream_handshake(struct stream *stream) {
+    enum stream_result result;
+    bool more;
     int done;
 
     if (!stream->ssl)
         return STREAM_OK;
     ERR_clear_error();
     errno = 0;
-    socket_bio_more(SSL_get_wbio(stream->ssl), only_tickets_are_left(stream->ssl));
+    more = only_tickets_are_left(stream->ssl);
+    socket_bio_more(SSL_get_wbio(stream->ssl), more);
     done = SSL_do_handshake(stream->ssl);
-    if (done != 1)
-        return tls_result(stream, done);
+    result = done == 1 ? STREAM_OK : tls_result(stream, done);
+    if (more && result == STREAM_ERROR) /* an alert went instead */
+        send_what_waits(stream);
     socket_bio_more(SSL_get_wbio(stream->ssl), false);
-    return STREAM_OK;
+    return result;
 }
 
 enum stream_result stream_read(struct stream *stream, char *bytes, size_t size, size_t *got) {

@@ -84,11 +84,19 @@ class TlsPeer:
     reading.
     """
 
-    def __init__(self, plain: socket.socket, context: ssl.SSLContext, as_server: bool = False) -> None:
+    def __init__(self, plain: socket.socket, context: ssl.SSLContext, as_server: bool = False,
+                 last_flight_with: bytes = b"") -> None:
+        """`last_flight_with` leaves together with what ends the handshake."""
         self.plain = plain
         self.received, self.waiting = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.received, self.waiting, server_side=as_server)
-        self._until_done(self.tls.do_handshake)
+
+        def shake_hands() -> None:
+            self.tls.do_handshake()
+            if last_flight_with:
+                self.tls.write(last_flight_with)
+
+        self._until_done(shake_hands)
 
     def _flush(self) -> None:
         if self.waiting.pending:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 import subprocess
 import time
@@ -11,6 +12,7 @@ import pytest
 
 from authority import Authority
 from programs import Running, make_certificate
+from proxies import TlsPeer
 from test_proxy import client_context, connected, counters, eventually
 from test_proxy_names import proxy, refusal, served
 
@@ -218,6 +220,16 @@ def test_an_optional_certificate_may_be_missing_but_not_bad(version: ssl.TLSVers
         exchange(server, client_with(version, authority.issue("a client")))
         with pytest.raises(ssl.SSLError, match="UNKNOWN_CA"):
             exchange(server, client_with(version, stranger))
+
+
+def test_a_client_that_goes_on_talking_hears_why_it_is_refused(certificate: Path, authority: Authority) -> None:
+    """With TLS 1.3 it may send a request before it is refused; what is unread when a socket is closed resets it."""
+    with proxy("--client-ca", authority.certificate, certificate) as server:
+        for _ in range(5):
+            with socket.create_connection(server.host_port, timeout=60) as plain:
+                peer = TlsPeer(plain, client_with(ssl.TLSVersion.TLSv1_3, None), last_flight_with=bytes(1 << 15))
+                with pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"):
+                    peer.recv(1)
 
 
 @pytest.mark.parametrize("tickets", ["on", "off"])
