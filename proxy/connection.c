@@ -170,12 +170,12 @@ static enum pump_result pass_end_on(struct connection *connection, struct pump *
 }
 
 /*
- * Before TLS 1.3 who says close_notify wants no more either (RFC 5246, 7.2.1). Yet one that still waits for its answer
- * gets it, as with 1.3.
+ * Before TLS 1.3 who says close_notify wants no more either (RFC 5246, 7.2.1). Yet one that still waits for its answer,
+ * or was never told anything, gets it, as with 1.3.
  */
 static bool wants_all_closed(const struct connection *connection, const struct pump *pump) {
-    return pump->from_ended && pump->from->wants_close && !pump->to_told && connection->spoke_last != pump &&
-           !connection->up.buffer && !connection->down.buffer;
+    return pump->from_ended && pump->from->wants_close && !pump->to_told && connection->spoke_last &&
+           connection->spoke_last != pump && !connection->up.buffer && !connection->down.buffer;
 }
 
 /* Runs the pumps that these events are for, then waits again. The connection may be gone afterwards. */

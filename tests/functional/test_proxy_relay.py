@@ -237,6 +237,27 @@ def test_a_backend_that_speaks_first_is_heard(role: str, ecdsa: str) -> None:
         assert read_exactly(client, 4) == b"EHLO"
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("role", ROLES)
+def test_who_has_nothing_to_say_still_hears_the_other_side(role: str, version: str, ecdsa: str) -> None:
+    """The TLS side ends its sending before either has said anything."""
+    def end_and_listen(connection: Peer) -> None:
+        connection.end_sending()
+        heard.put(read_all(connection))
+
+    def listen_and_speak(connection: Peer) -> None:
+        heard.put(read_all(connection))
+        connection.sendall(b"goodbye")
+        connection.end_sending()
+
+    heard: queue.Queue[bytes] = queue.Queue()
+    serve = listen_and_speak if role == "server" else end_and_listen
+    with proxy_in(role, serve, ecdsa, "--tls-max", version) as server, client_in(role, server) as client:
+        (end_and_listen if role == "server" else listen_and_speak)(client)
+        assert sorted([heard.get(timeout=60), heard.get(timeout=60)]) == [b"", b"goodbye"]
+        closed(server, "done")
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_chunks_of_any_size_both_ways_at_once_arrive_byte_for_byte(role: str, ecdsa: str) -> None:
     upward, downward = (random.Random(seed).randbytes(4 * MIB) for seed in (11, 12))
