@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import re
 import signal
 import socket
 import ssl
@@ -268,6 +269,28 @@ def test_bad_input_is_refused_in_one_line(arguments: list[str], complaint: str, 
     assert refused.stderr.startswith("proxy: ") and refused.stderr.count("\n") == 1
     assert complaint in refused.stderr
     assert refused.stdout == ""
+
+
+# What stands in --help for a value, and what is none. An option whose values are of another kind than their name says:
+NONSENSE = {"ADDR": "nowhere", "N": "many", "CORES": "many", "SECS": "long", "T": "soon", "VERSION": "SSLv3",
+            "LIST": "nonsense", "NAME": "nonsense", "USER": "no-such-user", "GROUP": "no-such-group",
+            "FILE": "/no/such/folder/file", "DIR": "/no/such/folder", "on|off": "maybe", "text|json": "xml",
+            "required|optional": "perhaps", "[=v1|v2]": "=v3"}
+NONSENSE_OF = {"alpn": ",", "verify-name": "n" * 256}
+
+
+def test_every_option_refuses_a_value_that_means_nothing_and_is_named(ecdsa: str) -> None:
+    found = re.findall(r"^  (?:-.,|   ) --([a-z0-9-]+)(?: ([A-Z]+|[a-z]+\|[a-z]+)|(\[=\S+\]))(?= |$)",
+                       run("proxy", "--help").stdout, re.MULTILINE)
+    assert len(found) > 40
+    for name, value, optional in found:
+        nonsense = NONSENSE_OF.get(name, NONSENSE[value or optional])
+        role = ["--client"] if name == "verify-name" else [ecdsa]
+        refused = run("proxy", "-b", "127.0.0.1:1", "-f", "127.0.0.1:0", f"--{name}" + nonsense if optional else
+                      f"--{name}={nonsense}", *role)
+        assert refused.returncode == 2 and refused.stderr.count("\n") == 1, (name, refused.stderr)
+        blamed = nonsense if name in ("config", "pem-file") else f"--{name}"
+        assert refused.stderr.startswith(f"proxy: {blamed}: "), refused.stderr
 
 
 def test_an_unreadable_certificate_is_called_that(ecdsa: str, tmp_path: Path) -> None:
