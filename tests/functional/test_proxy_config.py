@@ -1,6 +1,7 @@
 """The proxy's configuration file and what starts it: what an operator writes is what runs, or is refused by name."""
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -191,6 +192,23 @@ def test_whoever_reads_from_the_network_has_no_rights_and_a_reload_still_reads_t
             eventually(lambda: not before & set(server.workers()) and len(server.workers()) == 2, "a new generation")
             before = set(server.workers())
         assert server.errors == ["proxy: reloaded: earlier connections may end"] * 2
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is but one CPU")
+def test_each_worker_runs_on_its_cpu_of_the_list_also_one_that_is_replaced(ecdsa: str) -> None:
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    with running("proxy", "-b", "127.0.0.1:1", "-f", "127.0.0.1:0", "-n", "3", "--cpus", f"{second},{first}",
+                 "-q", ecdsa) as server:
+        def cpus() -> list[str]:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                return sorted(status_field(pid, "Cpus_allowed_list")[0] for pid in server.workers())
+            return []  # one has just died
+
+        for _ in range(2):
+            eventually(lambda: cpus() == sorted([str(first), str(second), str(second)]), "each has its CPU")
+            killed = server.workers()[0]
+            os.kill(killed, signal.SIGKILL)
+            eventually(lambda: killed not in server.workers(), "it has died")
 
 
 @AS_ROOT

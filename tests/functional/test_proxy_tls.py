@@ -327,6 +327,30 @@ def test_by_default_every_suite_is_forward_secret_and_authenticated(tmp_path: Pa
             assert f"Cipher is {cipher}" in s_client(server, "-tls1_2", "-cipher", cipher)
 
 
+@pytest.mark.parametrize(("options", "agreed_on"), [([], "ECDHE-RSA-AES256-GCM-SHA384"),
+                                                    (["-O"], "ECDHE-RSA-CHACHA20-POLY1305")])
+def test_whose_order_of_ciphers_decides_is_as_asked(options: list[str], agreed_on: str, tmp_path: Path) -> None:
+    rsa = make_certificate(tmp_path, "rsa:2048")[2]
+    ciphers = ["ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-CHACHA20-POLY1305"]
+    with proxy("-c", ":".join(reversed(ciphers)), *options, rsa) as server:
+        assert f"Cipher is {agreed_on}" in s_client(server, "-tls1_2", "-cipher", ":".join(ciphers))
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_groups_suites_and_signatures_are_those_asked_for(version: str, tmp_path: Path) -> None:
+    rsa = make_certificate(tmp_path, "rsa:2048")[2]
+    with proxy("--groups", "P-384:X25519", "--sigalgs", "RSA-PSS+SHA512", "--ciphersuites", "TLS_AES_256_GCM_SHA384",
+               rsa) as server:
+        said = s_client(server, version, "-groups", "P-384:X25519")
+        assert "Server Temp Key: ECDH, " in said and ", 384 bits" in said
+        assert "Peer signing digest: SHA512" in said and "Peer signature type: RSA-PSS" in said
+        if version == "-tls1_3":
+            assert "Cipher is TLS_AES_256_GCM_SHA384" in said
+        assert "New, (NONE)" in s_client(server, version, "-sigalgs", "RSA-PSS+SHA256")
+        # A client whose first share is of another group is asked for one of these.
+        assert "Server Temp Key: X25519" in s_client(server, version, "-groups", "P-521:X25519")
+
+
 def test_a_client_that_asks_to_renegotiate_gets_an_alert_and_keeps_its_connection(certificate: Path) -> None:
     with proxy(certificate) as server:
         client = subprocess.Popen(["openssl", "s_client", "-connect", server.address, "-tls1_2", "-msg"],
