@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import functools
+import itertools
 import json
 import os
 import re
@@ -164,6 +165,37 @@ def test_totals_of_a_timed_run_agree_with_the_server(new_context, version, optio
     if "inf" in options:
         assert result["totals"]["connections_opened"] == 5
         assert "connect" not in result["latency_us"] or result["latency_us"]["connect"]["count"] <= 5
+
+
+@pytest.mark.parametrize("requests", [1, 5])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_totals_agree_with_the_server_with_errors_in_between(new_context, version, requests):
+    """Some connections fail before, some after their handshake, and the load ends by the clock in the middle of it."""
+    came, shook = itertools.count(), itertools.count()
+    faults: Counter[str] = Counter()
+
+    def spoil(numbers, every: int, how, name: str) -> Callable[[socket.socket], bool]:
+        def one(connection: socket.socket) -> bool:
+            if next(numbers) % every != every - 1:
+                return False
+            faults[name] += 1
+            return how(connection)
+        return one
+
+    with serving(new_context(version)) as server:
+        server.on_accept = spoil(came, 5, refuses_with_garbage, "tls_protocol")
+        server.on_handshake = spoil(shook, 7, closes_at_once, "unexpected_eof")
+        result = load("-c", 4, "-w", 2, "-d", "500ms", "--warmup", "100ms", "--reuse", "every:10",
+                      "--requests-per-connection", requests, server.url, status=1)
+    agrees(result, server)
+    assert errors(result) == faults and all(faults.values())
+
+
+def test_one_connection_in_a_hundred_is_a_full_handshake(new_context):
+    with serving(new_context("TLSv1.2")) as server:
+        result = load("--reuse", "every:100", "-c", 1, "-n", 500, server.url)
+    agrees(result, server)
+    assert (result["handshakes_full"], result["handshakes_resumed"]) == (5, 495)
 
 
 def test_a_limit_is_met_exactly(new_context):
