@@ -110,6 +110,7 @@ def is_alive(pid: int) -> bool:
 
 KEY_OPTIONS = {
     "rsa:2048": ["-newkey", "rsa:2048"],
+    "rsa:4096": ["-newkey", "rsa:4096"],
     "ecdsa:P-256": ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
 }
 

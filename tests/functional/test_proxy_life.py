@@ -17,6 +17,7 @@ import pytest
 
 from programs import Running, children, is_alive, make_certificate, program, running
 from proxies import backend, client_context, connected, counters, echo, eventually, proxy
+from test_proxy_faults import hello
 
 
 class Load:
@@ -254,6 +255,35 @@ def test_a_drain_under_full_load_loses_no_connection_that_was_accepted(ecdsa: st
     assert {name for name, count in errors.items() if count} <= {"connect_refused"}, errors
     closed = [line.split(" close=")[1].split()[0] for line in (tmp_path / "log").read_text().splitlines()]
     assert set(closed) == {"done"} and len(closed) > 1000
+
+
+def test_a_drain_ends_though_more_clients_come_than_can_be_taken(tmp_path: Path) -> None:
+    """Those who are connected are served meanwhile, and then the door is closed. Such a key takes milliseconds."""
+    greeting, enough = hello(), threading.Event()
+
+    def come(address: tuple[str, int]) -> None:
+        while not enough.is_set():
+            with contextlib.suppress(OSError), socket.create_connection(address, timeout=60) as plain:
+                plain.sendall(greeting)
+
+    with backend(echo) as to, proxy(to, str(make_certificate(tmp_path, "rsa:4096")[2]), "-B", "100", "-q") as server:
+        crowd = [threading.Thread(target=come, args=(server.host_port,)) for _ in range(4)]
+        with connected(server) as tls:
+            tls.sendall(b"x")
+            assert tls.recv(1) == b"x"
+            for one in crowd:
+                one.start()
+            try:
+                eventually(lambda: counters(server)["connections_accepted"] > 200, "a crowd")
+                server.process.send_signal(signal.SIGTERM)
+                tls.sendall(b"y")
+                assert tls.recv(1) == b"y"
+                tls.close()
+                assert server.process.wait(60) == 0
+            finally:
+                enough.set()
+                for one in crowd:
+                    one.join()
 
 
 def test_whoever_has_not_drained_in_time_is_ended_and_counted(tmp_path: Path) -> None:
