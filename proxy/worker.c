@@ -98,10 +98,6 @@ static bool accept_one(struct worker *worker) {
     }
 }
 
-/*
- * One a turn: a handshake costs up to a millisecond, so asking again whether somebody else waits, as the next turn
- * tells anyway, would be a system call in vain for most.
- */
 static void accept_ready(struct ev_loop *loop, ev_io *watcher, int events) {
     (void)loop, (void)events;
     struct worker *worker = watcher->data;
