@@ -3,7 +3,8 @@
 #   make            build everything into build/
 #   make bench      install what is missing, build, run scenarios/quick.toml and print the table
 #   make test       install what is missing, build, run every test
-#   make fuzz       fuzz what the programs read of others: 30 minutes of CPU time, or FUZZ_SECONDS=
+#   make fuzz       fuzz what the programs read of others: 30 minutes of CPU time for the light engine and 30 for all else,
+#                   or FUZZ_SECONDS= of each
 #   make soak       the proxy at full load with all that can befall it: ten minutes, or SOAK_SECONDS=
 #   make check-gate what the regression gate finds, and how often it cries wolf: ninety minutes at most
 #   make valgrind   the proxy under valgrind's memcheck: 10,000 connections, or VALGRIND_CONNECTIONS=
@@ -101,7 +102,8 @@ $(UNIT_PROGRAMS): $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(addprefix $(BUI
 
 # Fuzzing: tests/fuzz/fuzz_NOUN.c is a target of its own, and links the rooms as a unit test does, all with sanitizers. Seeds
 # of a target, where it has any, are the files in tests/fuzz/seeds/fuzz_NOUN/. What the light engine calls of the system is
-# replaced by tests/fuzz/light_wire.c in the targets named after it. FUZZ_SECONDS is CPU time for all targets together;
+# replaced by tests/fuzz/light_wire.c in the targets named after it. FUZZ_SECONDS is CPU time, shared out among the targets of the light
+# engine, and as much again among all the others;
 # corpora, logs and what was found are in build/fuzz, and the next run begins with what the last one learnt.
 FUZZ_CC ?= clang
 FUZZ_SECONDS ?= $(if $(filter test,$(MAKECMDGOALS)),60,1800)
@@ -130,7 +132,8 @@ $(FUZZ_TARGETS) $(FUZZ)/light_seeds: $(FUZZ)/%: $(FUZZ)/obj/tests/fuzz/%.o $(FUZ
 fuzz-programs: $(FUZZ_TARGETS) $(FUZZ)/light_seeds
 fuzz: deps-test
 	@$(MAKE) --no-print-directory -s -j2 fuzz-programs
-	@tests/fuzz/run $(FUZZ) $(FUZZ_SECONDS) $(notdir $(FUZZ_TARGETS))
+	@tests/fuzz/run $(FUZZ) $(FUZZ_SECONDS) $(notdir $(filter $(FUZZ)/fuzz_light_%,$(FUZZ_TARGETS)))
+	@tests/fuzz/run $(FUZZ) $(FUZZ_SECONDS) $(notdir $(filter-out $(FUZZ)/fuzz_light_%,$(FUZZ_TARGETS)))
 
 # What a session costs that is looked up: tests/bench/session_store_cost.c.
 SESSION_STORE_COST := $(BUILD)/bench/session-store-cost
