@@ -208,3 +208,18 @@ def test_a_backend_that_cannot_be_is_refused(to: str, complaint: str, tmp_path: 
         refuse(server, config, complaint.format(config=config))
         visit(server, client_context())
         assert served_name(server) == "old"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the root")
+def test_the_root_directory_outlives_the_file_that_named_it(tmp_path: Path) -> None:
+    """It is needed for every worker that is ever forked, long after the text that it was read from is gone."""
+    lines = ("quiet = yes", f"chroot = {tmp_path}")
+    with backend(echo) as to, configured(tmp_path, to, *lines) as (server, config, _):
+        for _ in range(3):
+            reload_with(server, config, *lines)
+        old = server.workers()
+        os.kill(old[0], signal.SIGKILL)
+        eventually(lambda: server.workers() not in ([], old), "the worker is replaced")
+        visit(server, client_context())
+        eventually(lambda: [os.readlink(f"/proc/{pid}/root") for pid in server.workers()] == [str(tmp_path)], "it is in")
+        assert server.errors == ["proxy: worker 0 killed by signal 9"]
