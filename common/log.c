@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <syslog.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *program_name = "tlsdyno";
@@ -20,7 +22,8 @@ static bool to_syslog;
 /* How standard error is written to. */
 static enum { MAY_WAIT, NEVER_WAIT, NEVER_WAIT_SOCKET } manner;
 static int description = -1; /* one of our own, in which a write never waits: -1: none */
-static uint64_t lost;        /* lines since the last one that was written */
+static int syslog_socket = -1, syslog_facility;
+static uint64_t lost; /* lines since the last one that was written */
 
 /* The names that syslog.conf(5) uses, and their numbers in the same order. */
 const char *const log_facilities[] = {"daemon", "user",   "auth",   "authpriv", "local0", "local1", "local2",
@@ -36,13 +39,37 @@ void log_quiet(bool quiet) {
     is_quiet = quiet;
 }
 
+/* That of the C library waits for room. Where nobody listens, there is nobody to tell. */
+static void connect_to_syslog(void) {
+    const struct sockaddr_un where = {.sun_family = AF_UNIX, .sun_path = _PATH_LOG};
+
+    if (syslog_socket >= 0)
+        close(syslog_socket);
+    syslog_socket = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (syslog_socket >= 0 && connect(syslog_socket, (const struct sockaddr *)&where, sizeof where) != 0) {
+        close(syslog_socket);
+        syslog_socket = -1;
+    }
+}
+
 void log_to_syslog(int facility) {
     /* Connected at once: after a chroot the socket cannot be found any more. */
-    openlog(program_name, LOG_PID | LOG_NDELAY, facility_numbers[facility]);
+    connect_to_syslog();
+    syslog_facility = facility_numbers[facility];
     to_syslog = true;
     if (description >= 0)
         close(description);
     description = -1;
+}
+
+bool log_allowed(struct log_limit *limit, uint64_t now_s, uint64_t *kept_back) {
+    if (now_s <= limit->second) {
+        limit->kept_back++;
+        return false;
+    }
+    *kept_back = limit->kept_back;
+    *limit = (struct log_limit){.second = now_s};
+    return true;
 }
 
 void log_never_wait(void) {
@@ -62,11 +89,22 @@ static bool has_room(void) {
     return poll(&standard_error, 1, 0) > 0;
 }
 
-/* False: it has no room for it now. */
+static ssize_t send_to_syslog(const char *line, size_t length) {
+    ssize_t sent = send(syslog_socket, line, length, MSG_NOSIGNAL);
+
+    if (sent >= 0 || errno == EAGAIN)
+        return sent;
+    connect_to_syslog(); /* it may have begun anew */
+    return send(syslog_socket, line, length, MSG_NOSIGNAL);
+}
+
+/* False: there is no room for it now. */
 static bool put(const char *line, size_t length) {
     ssize_t written = -1;
 
-    if (manner == NEVER_WAIT_SOCKET)
+    if (to_syslog)
+        written = send_to_syslog(line, length);
+    else if (manner == NEVER_WAIT_SOCKET)
         written = send(STDERR_FILENO, line, length, MSG_DONTWAIT | MSG_NOSIGNAL);
     else if (description >= 0)
         written = write(description, line, length);
@@ -79,49 +117,51 @@ static bool put(const char *line, size_t length) {
     return written >= 0 || errno != EAGAIN;
 }
 
-static void put_or_lose(const char *line, size_t length) {
-    char more[128];
-    int more_length;
+/* What a line begins with: RFC 3164, 4.1, for syslog. Returns its length. */
+static size_t begin_line(char *line, size_t size, int priority) {
+    time_t now = time(NULL);
+    struct tm local;
+    char date[32];
 
-    if (lost) {
-        more_length = snprintf(more, sizeof more, "%s: %llu messages were lost: nobody reads standard error\n",
-                               program_name, (unsigned long long)lost);
-        if (put(more, (size_t)more_length))
-            lost = 0;
-    }
-    if (lost || !put(line, length))
-        lost++;
+    if (!to_syslog)
+        return (size_t)snprintf(line, size, "%s: ", program_name);
+    localtime_r(&now, &local);
+    strftime(date, sizeof date, "%b %e %T", &local);
+    return (size_t)snprintf(line, size, "<%d>%s %s[%d]: ", syslog_facility | priority, date, program_name,
+                            (int)getpid());
 }
 
-bool log_allowed(struct log_limit *limit, uint64_t now_s, uint64_t *kept_back) {
-    if (now_s <= limit->second) {
-        limit->kept_back++;
-        return false;
-    }
-    *kept_back = limit->kept_back;
-    *limit = (struct log_limit){.second = now_s};
-    return true;
-}
-
-/* One write() a line, so that lines of several workers do not mix. */
-static void write_line(int priority, const char *format, va_list arguments) {
+/* One write() a line, so that lines of several workers do not mix. False: it is lost. */
+static bool put_line(int priority, const char *format, va_list arguments) {
     char line[1024];
-    int prefix, length;
+    size_t length = begin_line(line, sizeof line, priority);
+    int message = vsnprintf(line + length, sizeof line - length, format, arguments);
 
-    if (to_syslog) {
-        vsyslog(priority, format, arguments);
-        return;
-    }
-    prefix = snprintf(line, sizeof line, "%s: ", program_name);
-    length = vsnprintf(line + prefix, sizeof line - (size_t)prefix, format, arguments);
+    if (message < 0)
+        return true;
+    length += (size_t)message;
+    if (length > sizeof line - 1)
+        length = sizeof line - 1;
+    if (!to_syslog)
+        line[length++] = '\n';
+    return put(line, length);
+}
 
-    if (length < 0)
-        return;
-    length += prefix;
-    if (length > (int)sizeof line - 1)
-        length = (int)sizeof line - 1;
-    line[length++] = '\n';
-    put_or_lose(line, (size_t)length);
+__attribute__((format(printf, 2, 3))) static bool put_own_line(int priority, const char *format, ...) {
+    va_list arguments;
+    bool was_put;
+
+    va_start(arguments, format);
+    was_put = put_line(priority, format, arguments);
+    va_end(arguments);
+    return was_put;
+}
+
+static void write_line(int priority, const char *format, va_list arguments) {
+    if (lost && put_own_line(LOG_WARNING, "%llu messages were lost: nobody took them", (unsigned long long)lost))
+        lost = 0;
+    if (lost || !put_line(priority, format, arguments))
+        lost++;
 }
 
 void log_info(const char *format, ...) {

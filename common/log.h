@@ -26,7 +26,9 @@ void log_quiet(bool quiet);
  */
 void log_never_wait(void);
 
-/* From here on lines go to syslog instead. The facility is an index into log_facilities. */
+/*
+ * From here on lines go to syslog instead, which nobody ever waits for. The facility is an index into log_facilities.
+ */
 void log_to_syslog(int facility);
 
 /* "daemon", "user", "local0"... ended by NULL. */

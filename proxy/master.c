@@ -321,6 +321,7 @@ static void reload(struct master *master) {
             set_up_pool(master);
         } else {
             set_clocks(master);
+            master->privileges.root = next.settings->chroot; /* the same, in memory that stays */
         }
         free_configuration(reason ? &next : &old);
     }

@@ -3,10 +3,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import select
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -137,7 +140,8 @@ def test_a_pid_file_that_was_left_behind_is_used_again(ecdsa: str, tmp_path: Pat
             assert pidfile.read_text() == f"{second.process.pid}\n"
 
 
-def test_messages_go_to_syslog_where_asked(ecdsa: str) -> None:
+@contextlib.contextmanager
+def syslog() -> Iterator[socket.socket]:
     """A socket of the test's own stands for syslog's, where this machine has none."""
     try:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -147,16 +151,54 @@ def test_messages_go_to_syslog_where_asked(ecdsa: str) -> None:
     with listener:
         try:
             listener.settimeout(60)
-            options = ["-s", "--syslog-facility", "local3", "-b", "127.0.0.1:1", "-f", "127.0.0.1:0"]
-            with running("proxy", *options, ecdsa) as server:
-                server.process.send_signal(signal.SIGTERM)
-                message = listener.recv(1000).decode()
-                assert server.process.wait(60) == 0
-            assert message.startswith(f"<{19 * 8 + 6}>")  # local3, info
-            assert message.endswith(f"proxy[{server.process.pid}]: draining: connections may end")
-            assert server.errors == []
+            yield listener
         finally:
             os.unlink("/dev/log")
+
+
+def test_messages_go_to_syslog_where_asked(ecdsa: str) -> None:
+    options = ["-s", "--syslog-facility", "local3", "-b", "127.0.0.1:1", "-f", "127.0.0.1:0"]
+    with syslog() as listener, running("proxy", *options, ecdsa) as server:
+        server.process.send_signal(signal.SIGTERM)
+        message = listener.recv(1000).decode()
+        assert server.process.wait(60) == 0
+        assert re.fullmatch(r"<158>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d proxy\[%d\]: draining: connections may end"
+                            % server.process.pid, message)  # 158: local3 (19 * 8) and info (6)
+        assert server.errors == []
+
+
+def test_nobody_waits_for_a_syslog_that_takes_no_more(ecdsa: str) -> None:
+    with backend(echo) as to, syslog() as listener, \
+            running("proxy", "-s", "-b", to, "-f", "127.0.0.1:0", ecdsa) as server, \
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler:
+        def provoke() -> None:
+            """A message: a client that speaks no TLS."""
+            with socket.create_connection(server.host_port, timeout=60) as plain:
+                plain.sendall(b"not TLS\r\n\r\n")
+                with contextlib.suppress(ConnectionError):
+                    assert plain.recv(100) is not None
+
+        provoke()
+        assert "handshake failed" in listener.recv(1000).decode()
+        filler.setblocking(False)
+        filler.connect("/dev/log")
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                filler.send(b"noise")
+        time.sleep(1.1)  # a message a second at most
+        provoke()
+        with connected(server) as tls:
+            tls.sendall(b"still here")
+            assert tls.recv(10) == b"still here"
+        while listener.recv(1000) == b"noise":
+            if not select.select([listener], [], [], 0)[0]:
+                break
+
+        def told() -> bool:
+            provoke()
+            return bool(select.select([listener], [], [], 0)[0]) and b"lost: nobody took them" in listener.recv(1000)
+
+        eventually(told, "how many were lost is told")
 
 
 # Privileges

@@ -389,7 +389,7 @@ def test_nobody_waits_for_a_standard_error_that_is_full(kind: str, ecdsa: str) -
 
             def told() -> bool:
                 provoke()
-                return "messages were lost: nobody reads standard error" in read()
+                return "messages were lost: nobody took them" in read()
 
             eventually(told, "how many were lost is told")
             process.send_signal(signal.SIGTERM)

@@ -5,13 +5,14 @@ import contextlib
 import os
 import signal
 import ssl
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from authority import Authority
-from programs import Running, make_certificate
+from programs import Running, make_certificate, running
 from proxies import backend, client_context, connected, counters, echo, eventually
 from test_proxy_life import configured, reload, served_name
 from test_proxy_tls import client_with, s_client
@@ -155,7 +156,6 @@ def test_sessions_with_certificates_fit_the_cache_after_a_reload_that_asks_for_t
 
 @pytest.mark.parametrize(("name", "library"), [("legacy", "legacy.so"), ("loader_attic", "loader_attic.so")])
 def test_another_engine_is_in_force(name: str, library: str, tmp_path: Path) -> None:
-    """That one of a refused reload is not, tests/unit/test_tls_engine.c sees: its library stays mapped."""
     with backend(echo) as to, configured(tmp_path, to, "quiet = yes") as (server, config, _):
         refuse(server, config, "--engine: nonsense: ", "quiet = yes", "engine = nonsense")
         assert not uses(server, library)
@@ -170,6 +170,27 @@ def test_another_engine_is_in_force(name: str, library: str, tmp_path: Path) -> 
         reload_with(server, config, "quiet = yes")
         assert served_name(server) == "old"
         assert len(server.errors) == told + 1  # the worker that was killed
+
+
+def test_an_engine_of_a_reload_that_was_refused_does_nothing(tmp_path: Path) -> None:
+    """The engine is good enough to be taken up, and something else is not. With this one no handshake would succeed."""
+    subprocess.run(["gcc", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-o", tmp_path / "broken_provider.so",
+                    Path(__file__).parent / "broken_provider.c"], check=True)
+    pem = make_certificate(tmp_path, name="old")[2]
+    config = tmp_path / "proxy.conf"
+    with backend(echo) as to:
+        config.write_text(f"quiet = yes\nfrontend = 127.0.0.1:0\nstats = 127.0.0.1:0\nbackend = {to}\n")
+        with running("proxy", "--config", str(config), str(pem),
+                     within=["env", f"OPENSSL_MODULES={tmp_path}"]) as server:
+            refuse(server, config, "--ciphers: NOTHING: ", "engine = broken_provider", "ciphers = NOTHING")
+            old = server.workers()
+            os.kill(old[0], signal.SIGKILL)
+            eventually(lambda: server.workers() not in ([], old), "the worker is replaced")
+            assert served_name(server) == "old"
+            # It is what it seems to be.
+            reload_with(server, config, "engine = broken_provider")
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                served_name(server)
 
 
 FIXED: dict[str, Callable[[Path], str]] = {
@@ -208,3 +229,19 @@ def test_a_backend_that_cannot_be_is_refused(to: str, complaint: str, tmp_path: 
         refuse(server, config, complaint.format(config=config))
         visit(server, client_context())
         assert served_name(server) == "old"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the root")
+def test_the_root_directory_outlives_the_file_that_named_it(tmp_path: Path) -> None:
+    """It is needed for every worker that is ever forked, long after the text that it was read from is gone."""
+    lines = ("quiet = yes", f"chroot = {tmp_path}")
+    with backend(echo) as to, configured(tmp_path, to, *lines) as (server, config, _):
+        for _ in range(3):
+            reload_with(server, config, *lines)
+        old = server.workers()
+        os.kill(old[0], signal.SIGKILL)
+        eventually(lambda: server.workers() not in ([], old), "the worker is replaced")
+        visit(server, client_context())
+        root, = (f"/proc/{pid}/root" for pid in server.workers())
+        eventually(lambda: os.readlink(root) == str(tmp_path), "it is in it")
+        assert server.errors == ["proxy: worker 0 killed by signal 9"]
