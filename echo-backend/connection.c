@@ -232,9 +232,10 @@ static void take_known(struct connection *connection, const struct request *know
 
 static void keep_request(const struct connection *connection) {
     const struct buffer *input = connection->input;
-    bool has_body = connection->framing.content_length > 0 || connection->framing.parser.flags & F_CHUNKED;
+    const struct http_framing *framing = &connection->framing;
+    bool has_body = framing->content_length > 0 || framing->parser.flags & F_CHUNKED;
 
-    if (connection->whole && !has_body)
+    if (connection->whole && !has_body && !framing->expects_continue)
         known_requests_keep(input->bytes + connection->request_at, input->begin - connection->request_at,
                             &connection->request);
 }

@@ -60,6 +60,8 @@ def test_a_request_that_was_seen_before_is_answered_as_it_was_then(backend):
         (b"GET /?s=6 HTTP/1.1\r\n\r\n", answer(b"012345")),
         (b"GET /?s=5 HTTP/1.1\r\nContent-Length: 3\r\n\r\nGET", answer(b"01234")),
         (b"GET /?s=5 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", answer(b"01234")),
+        (b"GET /?s=5 HTTP/1.1\r\nExpect: 100-continue\r\n\r\n",
+         b"HTTP/1.1 100 Continue\r\n\r\n" + answer(b"01234")),
         (b"GET /?s=5&t=1 HTTP/1.1\r\n\r\n", answer(b"01234")),
         (b"GET /?s=5&K=1 HTTP/1.0\r\n\r\n", answer(b"01234", kept)),
         (b"GET /?s=5 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", answer(b"01234", kept)),
