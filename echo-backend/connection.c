@@ -26,15 +26,14 @@
 #define TURNS 16
 
 struct connection {
+    /* What every request touches, together in few cache lines. */
     struct stream stream;
     struct worker *worker;
-    struct connection *longer_idle, *later_active;
     ev_tstamp active_at;
     ev_io io;
     int watched;    /* the events that io is started for; 0: stopped */
     int read_wants; /* what the stream last wanted to read and to write; TLS may want the other one */
     int write_wants;
-    ev_timer timer; /* of delayed, yielding and lingering */
     /* State; what is watched follows from it (see wanted_events). */
     bool awaited;      /* what a proxy says first is not all there */
     bool shaking;      /* the TLS handshake goes on */
@@ -53,9 +52,13 @@ struct connection {
     size_t request_at;
     uint64_t requests;    /* so far */
     struct buffer *input; /* NULL: all that was read is used up */
+    struct output output;
+
+    /* What a known request does not touch. */
+    struct connection *longer_idle, *later_active;
+    ev_timer timer; /* of delayed, yielding and lingering */
     struct prologue prologue;
     struct service_job job;
-    struct output output;
     struct request request;
     struct http_framing framing;
     char target[TARGET_BYTES];
@@ -232,9 +235,10 @@ static void take_known(struct connection *connection, const struct request *know
 
 static void keep_request(const struct connection *connection) {
     const struct buffer *input = connection->input;
-    bool has_body = connection->framing.content_length > 0 || connection->framing.parser.flags & F_CHUNKED;
+    const struct http_framing *framing = &connection->framing;
+    bool has_body = framing->content_length > 0 || framing->parser.flags & F_CHUNKED;
 
-    if (connection->whole && !has_body)
+    if (connection->whole && !has_body && !framing->expects_continue)
         known_requests_keep(input->bytes + connection->request_at, input->begin - connection->request_at,
                             &connection->request);
 }

@@ -1,5 +1,6 @@
 """Requests in, answers out: what is asked for in the query is what comes."""
 import json
+import random
 import re
 import socket
 import threading
@@ -7,7 +8,7 @@ import time
 import zlib
 
 import pytest
-from echo_backends import LONG_S, MIB, ask, filling, read_all, response_of
+from echo_backends import LONG_S, MIB, ask, filling, read_all, response_of, split_randomly
 
 
 def test_pipelined_requests_are_answered_in_order(backend):
@@ -42,6 +43,50 @@ def test_thousands_of_pipelined_requests_do_not_outgrow_a_buffer(backend):
         sender.join(LONG_S)
         assert received == count * one
         assert ask(client, "/?s=1")[1] == b"0"
+
+
+def test_a_request_that_was_seen_before_is_answered_as_it_was_then(backend):
+    ok, kept = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n", b"Connection: keep-alive\r\n"
+
+    def answer(body, more=b""):
+        return ok + b"Content-Length: %d\r\n%b\r\n%b" % (len(body), more, body)
+
+    def echo(body):
+        return answer(body).replace(b"text/plain", b"application/octet-stream")
+
+    pairs = [
+        (b"GET /?s=5 HTTP/1.1\r\n\r\n", answer(b"01234")),
+        (b"GET /?s=5 HTTP/1.1\r\nHost: x\r\n\r\n", answer(b"01234")),
+        (b"GET /?s=6 HTTP/1.1\r\n\r\n", answer(b"012345")),
+        (b"GET /?s=5 HTTP/1.1\r\nContent-Length: 3\r\n\r\nGET", answer(b"01234")),
+        (b"GET /?s=5 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", answer(b"01234")),
+        (b"GET /?s=5 HTTP/1.1\r\nExpect: 100-continue\r\n\r\n",
+         b"HTTP/1.1 100 Continue\r\n\r\n" + answer(b"01234")),
+        (b"GET /?s=5&t=1 HTTP/1.1\r\n\r\n", answer(b"01234")),
+        (b"GET /?s=5&K=1 HTTP/1.0\r\n\r\n", answer(b"01234", kept)),
+        (b"GET /?s=5 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", answer(b"01234", kept)),
+        (b"GET /?s=5&K=1 HTTP/1.1\r\nConnection: close\r\n\r\n", answer(b"01234")),
+        (b"GET /?s=1 HTTP/1.1\r\nX: " + b"y" * 1000 + b"\r\n\r\n", answer(b"0")),
+        (b"HEAD /?s=5 HTTP/1.1\r\n\r\n", answer(b"01234")[:-5]),
+        (b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nab", echo(b"ab")),
+        (b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", echo(b"")),
+        (b"GET /?r=204&s=5 HTTP/1.1\r\n\r\n", b"HTTP/1.1 204 No Content\r\n\r\n"),
+    ]
+    dice = random.Random(3)
+    story = [dice.choice(pairs) for _ in range(2000)]
+    with backend.connect() as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        end = b"GET /?C=1 HTTP/1.1\r\n\r\n"
+
+        def send():
+            for piece in split_randomly(b"".join(request for request, _ in story) + end, 4, 300):
+                client.sendall(piece)
+
+        sender = threading.Thread(target=send, daemon=True)
+        sender.start()
+        received = read_all(client)
+        sender.join(LONG_S)
+    assert received == b"".join(expected for _, expected in story) + answer(b"", b"Connection: close\r\n")
 
 
 def ask_size(size):
