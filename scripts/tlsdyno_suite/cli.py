@@ -350,7 +350,7 @@ def list_command(_arguments: argparse.Namespace) -> int:
             continue
         loaded = plan.scenario
         source = f"{loaded.source}; " if loaded.source else ""
-        output.say(f"{loaded.name:<20} {loaded.title}\n{'':<20} {source}{size(plan)} here")
+        output.say(f"{loaded.name:<24} {loaded.title}\n{'':<24} {source}{size(plan)} here")
     return status
 
 

@@ -1,6 +1,7 @@
 """SVG plots of a results.csv: each table of the run as dots, one for each repeat. What varies from line to line of the
 table runs along, what varies from column to column has colours, and each page is a plot of its own. """
 import re
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from .table import varying
 
 SPREAD = 0.7       # of the room between two places, what the dots of one place take
 LOGARITHMIC = 30   # largest to smallest value from which on equal ratios, not equal differences, are equally far apart
+NAME_WIDTH = 16    # characters of a line below a place
 FORMAT = {"svg.fonttype": "none", "svg.hashsalt": "tlsdyno", "font.size": 9}
 
 
@@ -89,7 +91,7 @@ def draw(drawing: Drawing, heading: str, path: Path) -> None:
     except ImportError as error:
         raise Refused("matplotlib", "", "is not installed (Debian package python3-matplotlib)") from error
     with matplotlib.rc_context(FORMAT):
-        figure, axes = pyplot.subplots(figsize=(max(6.4, 1.6 * len(drawing.along)), 4.8), layout="constrained")
+        figure, axes = pyplot.subplots(figsize=(3 + max(4.0, 1.3 * len(drawing.along)), 4.8), layout="constrained")
         for number, series in enumerate(drawing.series):
             draw_series(axes, series, f"C{number % 10}", number, len(drawing.series))
         values = [value for series in drawing.series for value in series.values]
@@ -97,7 +99,7 @@ def draw(drawing: Drawing, heading: str, path: Path) -> None:
             axes.set_yscale("log")
         else:
             axes.set_ylim(bottom=0)
-        axes.set_xticks(range(len(drawing.along)), [name.replace(", ", "\n") for name in drawing.along])
+        axes.set_xticks(range(len(drawing.along)), [textwrap.fill(name, NAME_WIDTH) for name in drawing.along])
         axes.set_xlim(-0.5, len(drawing.along) - 0.5)
         axes.set_ylabel(drawing.unit)
         axes.set_title("\n".join(filter(None, (heading, drawing.title))), wrap=True)

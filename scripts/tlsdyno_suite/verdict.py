@@ -2,6 +2,7 @@
 
 Thresholds without a source are proposals, to be calibrated with runs of one build against itself on a noisy two-core
 machine. """
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -214,9 +215,10 @@ def reuse(evidence: Evidence, tolerance: float) -> str | None:
     wanted = 1.0 - 1.0 / cell.reuse_period if cell.reuse_period else 1.0
     if share is None or not load.handshakes:
         return "no handshake in the window"
-    # A window cuts through a period somewhere, so it may hold one full handshake more or less than its share; in an
-    # open loop one for each connection, for these are used as they are free and not in turn.
-    cuts = cell.connections if cell.searches or cell.rate_per_s else 1
+    # A window cuts through a period of each connection somewhere, so of each it may hold one full handshake more or
+    # less than its share: all together, as long as the connections keep no step, three standard deviations of as many
+    # uniform ones. In an open loop some are used more than others, so there it is one for each.
+    cuts = cell.connections if cell.searches or cell.rate_per_s else max(1.0, 3 * math.sqrt(cell.connections / 6))
     cut = cuts / load.handshakes if cell.reuse_period else 0.0
     if abs(share - wanted) > tolerance + cut + 1e-12:
         return f"{percent(share, 1)} of the handshakes were resumed, not {percent(wanted, 1)}: {why_full(load)}"

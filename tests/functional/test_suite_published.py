@@ -159,8 +159,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
 
 
-@pytest.mark.parametrize("options", [[], ["--cells"]], ids=["layout", "cells"])
-def test_a_hundred_thousand_rows_are_shown_in_half_a_gigabyte(place, options):
+def test_a_hundred_thousand_rows_are_shown_in_half_a_gigabyte(place):
     write(place, {})
     header, *rows = (place / "results.csv").read_text().splitlines()
     names = header.split(",")
@@ -174,8 +173,9 @@ def test_a_hundred_thousand_rows_are_shown_in_half_a_gigabyte(place, options):
             fields[names.index("repeat")] = str(number)
             filled.append(",".join(fields))
     (place / "results.csv").write_text("\n".join([header, *filled]) + "\n")
-    command = [sys.executable, "-c", SHOW, str(TLSDYNO), "table", str(place), *options]
-    assert int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) < 500_000
+    for options in ([], ["--cells"]):
+        command = [sys.executable, "-c", SHOW, str(TLSDYNO), "table", str(place), *options]
+        assert int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) < 500_000
 
 
 def test_a_run_that_is_copied_elsewhere_has_its_published_figures_with_it(place, tmp_path_factory):

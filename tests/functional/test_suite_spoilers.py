@@ -73,6 +73,8 @@ FAKED = {
 @pytest.mark.parametrize("name", FAKED)
 def test_a_spoiler_spoils_what_it_touches(faked, name):
     recipe, stands, reasons = FAKED[name]
+    if "result" in recipe or "counts" in recipe:  # what the load generator says takes no time
+        (faked / "some.toml").write_text(SHORT.replace("500ms", "200ms"))
     for reuse, row in measured(faked, **recipe).items():
         if recipe.get("only", reuse) != reuse:
             assert row["stands"] or "clocks" in row["reason"], row["reason"]

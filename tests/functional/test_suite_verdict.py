@@ -74,13 +74,21 @@ def test_one_resumed_session_spoils_a_cell_of_full_handshakes(sound):
 
 
 @pytest.mark.parametrize("reuse, full, stands", [
-    ("always", 0, "all"), ("always", 3, "all"), ("always", 4, ""), ("every:100", 30, "all"), ("every:100", 33, "all"),
-    ("every:100", 35, ""), ("every:100", 25, ""), ("every:2", 1500, "all")])
+    ("always", 0, "all"), ("always", 3, "all"), ("always", 4, ""), ("every:100", 30, "all"), ("every:100", 35, "all"),
+    ("every:100", 36, ""), ("every:100", 24, ""), ("every:2", 1500, "all")])
 def test_the_resumed_share_is_what_was_asked_to_a_tenth_of_a_percent(sound, reuse, full, stands):
     evidence = replace(with_totals(sound, full, 3000 - full, handshakes_full=full, handshakes_resumed=3000 - full),
                        cell=replace(sound.cell, reuse=reuse))
     assert judge(evidence).stands == stands
     assert stands or "of the handshakes were resumed, not" in judge(evidence).reason
+
+
+def test_of_an_open_loop_each_connection_may_have_one_more_or_less(sound):
+    cell = replace(sound.cell, reuse="every:100", loop="rate:1500", connections=20)
+    for full, stands in ((53, "all"), (54, "")):
+        evidence = with_totals(replace(sound, cell=cell), full, 3000 - full, handshakes_full=full,
+                               handshakes_resumed=3000 - full)
+        assert judge(evidence).stands == stands
 
 
 def test_a_server_that_counts_otherwise_spoils_all(sound):
