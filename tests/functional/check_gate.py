@@ -35,6 +35,8 @@ from tlsdyno_suite.machine import sha256  # noqa: E402
 
 COLUMNS = ("kind", "run", "exit_status", "elapsed_s", "largest_change", "own_cpu_s")
 REGRESSION = 1
+LIMIT_S = 5400   # for all runs together: none is begun that might not end within it
+RUN_S = 100.0    # the longest run of a kind that has no limit of its own, on a machine that is not too busy
 OWN_CPU_S = 2.0  # what planning and statistics of a run may take
 VERDICTS = {0: "pass", 1: "regression", 2: "refused", 3: "inconclusive", 4: "invalid"}
 
@@ -60,18 +62,18 @@ KINDS = (
     Kind("the same, disturbed", ".", AGAINST_ITSELF, most=0.1, disturbed=True),
 )
 
-# Burns 30 % of a CPU in bursts of up to half a second.
+# Burns 30 % of a CPU in bursts of up to half a second of its time, however much of it others have meanwhile.
 DISTURBER = """
 import os, random, sys, threading, time
 threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
 os.sched_setaffinity(0, {int(sys.argv[1])})
 dice = random.Random(sys.argv[2])
 while True:
-    burst = dice.uniform(0.05, 0.5)
-    end = time.monotonic() + burst
-    while time.monotonic() < end:
+    burst, begin = dice.uniform(0.05, 0.5), time.monotonic()
+    end = time.thread_time() + burst
+    while time.thread_time() < end:
         pass
-    time.sleep(burst * dice.uniform(0.5, 1.5) * 0.7 / 0.3)
+    time.sleep(max(0.0, burst / 0.3 * dice.uniform(0.7, 1.3) - (time.monotonic() - begin)))
 """
 
 
@@ -138,6 +140,10 @@ def measure(kinds: tuple[Kind, ...], runs: int, path: Path, scenario: str, said:
     for number in range(1, runs + 1):
         for kind in random.Random(number).sample(kinds, len(kinds)):
             if (kind.name, number) in done:
+                continue
+            used_s = sum(float(row["elapsed_s"]) for row in finished(path))
+            if used_s + (kind.limit_s or RUN_S) > LIMIT_S:
+                said(f"{kind.name}, run {number}: not begun, {used_s:.0f} s of {LIMIT_S} s are used")
                 continue
             row = run_one(kind, number, scenario)
             with path.open("a", newline="") as file:
