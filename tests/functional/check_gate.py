@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from tlsdyno_suite import cli  # noqa: E402  (found only with the path above)
 from tlsdyno_suite.machine import sha256  # noqa: E402
 
-COLUMNS = ("kind", "run", "exit_status", "elapsed_s", "largest_change", "own_cpu_s")
+COLUMNS = ("kind", "run", "exit_status", "elapsed_s", "largest_change", "remark", "own_cpu_s")
 REGRESSION = 1
 LIMIT_S = 5400   # for all runs together: none is begun that might not end within it
 RUN_S = 100.0    # the longest run of a kind that has no limit of its own, on a machine that is not too busy
@@ -117,7 +117,9 @@ def run_one(kind: Kind, number: int, scenario: str) -> dict[str, object]:
     changes = [cell["change"] for cell in report["cells"] if cell["change"] is not None]
     own_s = sum(report["settings"].get(name, 0.0) for name in ("planning_cpu_s", "statistics_cpu_s"))
     return {"kind": kind.name, "run": number, "exit_status": status, "elapsed_s": f"{elapsed_s:.1f}",
-            "largest_change": f"{max(changes):.4f}" if changes else "", "own_cpu_s": f"{own_s:.2f}"}
+            "largest_change": f"{max(changes):.4f}" if changes else "",
+            "remark": "; ".join(f"{cell['cell']}: {cell['reason']}" for cell in report["cells"] if cell["reason"]),
+            "own_cpu_s": f"{own_s:.2f}"}
 
 
 def finished(path: Path) -> list[dict[str, str]]:
@@ -148,7 +150,9 @@ def measure(kinds: tuple[Kind, ...], runs: int, path: Path, scenario: str, said:
             row = run_one(kind, number, scenario)
             with path.open("a", newline="") as file:
                 csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
-            said(f"{kind.name}, run {number}: {VERDICTS[int(str(row['exit_status']))]} after {row['elapsed_s']} s")
+            remark = f" ({row['remark']})" if row["remark"] else ""
+            verdict = VERDICTS[int(str(row["exit_status"]))]
+            said(f"{kind.name}, run {number}: {verdict} after {row['elapsed_s']} s{remark}")
 
 
 def demand(kind: Kind) -> str:

@@ -149,7 +149,7 @@ def test_a_generator_that_is_too_slow_is_invalid(place, capsys, monkeypatch):
     (place / "build" / "loadgen").rename(place / "build" / "real-loadgen")
     wrapper(place / "build" / "loadgen", f'LD_PRELOAD={place}/slow.so exec {place}/build/real-loadgen "$@"')
     status, report, said = gate(place, capsys, place / "build", place / "build", "--only", "work=full")
-    assert status == 4 and "client-bound: load generator and backend had" in report["cells"][0]["reason"], said
+    assert status == 4 and "client-bound: load generator and backend took" in report["cells"][0]["reason"], said
 
 
 def test_a_base_that_is_not_like_itself_is_invalid(place, capsys, monkeypatch, slower):
