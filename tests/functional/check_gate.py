@@ -5,8 +5,8 @@
 
 Runs of each kind in turn: builds that are slower by a known amount, and the base against itself, with and without
 somebody else on the subject's CPU. Each finished run is a row in build/check-gate/, so that it can be interrupted and
-begun again; another proxy or another gate begins a new file. Prints the table of all runs; status 1 when a demand is not
-met, 0 otherwise. Ninety minutes at most.
+begun again; another proxy or another gate begins a new file. Prints the table of all runs; status 1 when a demand is
+not met, 0 otherwise. Ninety minutes at most.
 """
 from __future__ import annotations
 
