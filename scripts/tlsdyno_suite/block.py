@@ -31,9 +31,9 @@ PORTION_S = 0.06                 # CPU time of the subject: short, so that many 
 LIMIT_S = 30                     # for one portion; on the busiest machine it takes a second
 # Before the first portion: fills caches and pools. Kept-alive transactions cost a tenth of a handshake.
 WARM_UP_OPS = {False: 160, True: 2000}
-# A generator that needs more CPU than the proxy hands over work one piece at a time, and a proxy that rests most of the
-# time pays for cold caches; one that is busy half of the time does not (proposal). How full the generator's CPU is says
-# little where others use it too.
+# Of the CPU time of load generator and backend, which share a CPU: a proxy that takes less of its own cannot have been
+# what was full. It gets its work one piece at a time then, and pays for cold caches whenever it wakes up (proposal).
+# How busy the CPUs were says little where others use them too.
 RESTS = 0.5
 
 # The rules of a row that hold for a portion too. The others are about a window, or about its rate.
@@ -208,11 +208,11 @@ class Bench:
             counted = settled_counters(statistics, nothing, trial.totals)
             if differences := count_differences(counted, trial.totals, 0):
                 raise Failed("the subject counted otherwise than the client: " + ", ".join(differences))
-        share = {role: busy / trial.loaded_s for role, busy in trial.busy_s.items()}
-        beside = share["client"] + (share["backend"] if self.placement.backend == self.placement.client else 0.0)
-        if share["subject"] < RESTS and share["subject"] < beside:
-            raise Failed(f"client-bound: load generator and backend had {percent(beside)} of a CPU, the subject "
-                         f"{percent(share['subject'])}")
+        busy = trial.busy_s
+        beside_s = busy["client"] + (busy["backend"] if self.placement.backend == self.placement.client else 0.0)
+        if busy["subject"] < RESTS * beside_s * len(self.placement.subject):
+            raise Failed(f"client-bound: load generator and backend took {percent(beside_s / trial.loaded_s)} of a CPU"
+                         f", the subject {percent(busy['subject'] / trial.loaded_s)}")
 
 
 def measure_block(cell: Cell, placement: Placement, builds: dict[str, Build], sequence: list[str],

@@ -149,7 +149,7 @@ def test_a_generator_that_is_too_slow_is_invalid(place, capsys, monkeypatch):
     (place / "build" / "loadgen").rename(place / "build" / "real-loadgen")
     wrapper(place / "build" / "loadgen", f'LD_PRELOAD={place}/slow.so exec {place}/build/real-loadgen "$@"')
     status, report, said = gate(place, capsys, place / "build", place / "build", "--only", "work=full")
-    assert status == 4 and "client-bound: load generator and backend had" in report["cells"][0]["reason"], said
+    assert status == 4 and "client-bound: load generator and backend took" in report["cells"][0]["reason"], said
 
 
 def test_a_base_that_is_not_like_itself_is_invalid(place, capsys, monkeypatch, slower):
@@ -242,11 +242,11 @@ def test_ctrl_c_keeps_the_trials_and_leaves_nothing_else(place):
     assert left_behind(place) == []
 
 
-def test_it_shows_what_the_gate_finds_and_goes_on_where_it_was_interrupted(place, slower):
+def test_it_shows_what_the_gate_finds_and_goes_on_where_it_was_interrupted(place, slower, monkeypatch):
     """The short form of `make check-gate`: one small run of each kind of demand, interrupted and taken up again."""
     only = ("--only", "work=full")
     kinds = (Kind("slower", str(slower), only, least=1.0),
-             Kind("the same, disturbed", ".", (*only, "--threshold", "30"), most=0.0, disturbed=True))
+             Kind("the same, disturbed", ".", (*only, "--threshold", "30"), disturbed=True))
     path, said = place / "runs.csv", []
 
     def interrupt(line: str) -> None:
@@ -263,6 +263,11 @@ def test_it_shows_what_the_gate_finds_and_goes_on_where_it_was_interrupted(place
     text, met = check_gate.table(kinds, rows)
     assert sorted(row["kind"] for row in rows) == ["slower", "the same, disturbed"] and len(said) == 2
     assert met and {row["kind"]: row["exit_status"] for row in rows}["the same, disturbed"] == "0", text
+    # There is an end to it.
+    monkeypatch.setattr(check_gate, "LIMIT_S", 1)
+    check_gate.measure(kinds, 2, path, str(place / "gate.toml"), said.append)
+    assert len(check_gate.finished(path)) == 2 and "not begun" in said[-1]
     # The table can say no as well.
-    assert not check_gate.table((Kind("slower", "", (), most=0.0),), rows)[1]
-    assert not check_gate.table((Kind("slower", "", (), limit_s=0.1),), rows)[1]
+    assert not check_gate.table((Kind("slower", "", ()),), 2 * rows)[1]
+    assert not check_gate.table((Kind("slower", "", (), least=0.5, limit_s=0.1),), rows)[1]
+    assert not check_gate.table((Kind("the same, disturbed", "", (), least=0.9),), rows)[1]
