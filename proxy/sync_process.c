@@ -21,6 +21,7 @@
 /* Peers learn of a new ticket key within this time, and hear of us in any case after so many of them. */
 #define TICK_S        0.1
 #define TICKS_A_BEAT  10
+#define KEYS_TOLD     3
 #define ONE_TURN      32 /* datagrams */
 #define TURNS_AT_ONCE 8  /* before the clock is looked at again */
 
@@ -30,6 +31,7 @@ struct sync_process {
     struct sync_outbox outbox;
     struct sync_inbox inbox;
     uint64_t generation; /* of ticket keys that peers have been told of */
+    int keys_due;        /* times that the last ones are still to be told */
     int ticks;
     ev_io datagrams;
     ev_timer rest, tick;
@@ -102,8 +104,11 @@ static void time_passed(struct ev_loop *loop, ev_timer *timer, int events) {
     const struct session_sync *sync = process->sync;
     uint64_t generation = sync->ticket_keys ? ticket_keys_generation(sync->ticket_keys) : 0;
 
-    if (generation != process->generation || process->ticks++ % TICKS_A_BEAT == 0) {
-        process->generation = generation;
+    if (generation != process->generation)
+        process->keys_due = KEYS_TOLD;
+    process->generation = generation;
+    if (process->keys_due || process->ticks++ % TICKS_A_BEAT == 0) {
+        process->keys_due -= process->keys_due > 0;
         beat(process);
         sync_inbox_look_around(&process->inbox);
     }
