@@ -6,6 +6,7 @@
 #   make fuzz       fuzz what the programs read of others: 30 minutes of CPU time, or FUZZ_SECONDS=
 #   make soak       the proxy at full load with all that can befall it: ten minutes, or SOAK_SECONDS=
 #   make testssl    scan the proxy with testssl.sh
+#   make bench-sync what sharing sessions between hosts is worth and costs: a quarter of an hour
 #   make lint       formatting, static analysis
 #   make SAN=1 ...  the same with AddressSanitizer and UndefinedBehaviorSanitizer, in build/san/
 #
@@ -195,7 +196,7 @@ format:
 	clang-format -i $(C_FILES)
 
 clean:
-	rm -rf build/obj build/fuzz/obj build/fuzz/*.a build/san build/unit build/*.a $(PROGRAMS)
+	rm -rf build/obj build/fuzz/obj build/fuzz/*.a build/san build/unit build/bench build/*.a $(PROGRAMS)
 
 distclean:
 	rm -rf build

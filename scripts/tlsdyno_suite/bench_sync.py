@@ -37,7 +37,7 @@ READY_LIMIT_S = 10.0
 AGE_S = 0.005
 CONNECTIONS = 20
 MODES = ("off", "unicast", "multicast", "pull")
-KINDS = {  # what resumes: TLS version, options of the proxy
+KINDS: dict[str, tuple[ssl.TLSVersion, list[str]]] = {  # what resumes: TLS version, options of the proxy
     "TLS 1.2 session ID": (ssl.TLSVersion.TLSv1_2, ["--tickets", "off"]),
     "TLS 1.3 stateful ticket": (ssl.TLSVersion.TLSv1_3, ["--tickets", "off"]),
     "TLS 1.2 ticket": (ssl.TLSVersion.TLSv1_2, []),
