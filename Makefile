@@ -10,6 +10,8 @@
 #   make valgrind   the proxy under valgrind's memcheck: 10,000 connections, or VALGRIND_CONNECTIONS=
 #   make aborted-handshakes   100,000 handshakes that are broken off, or ABORTED_HANDSHAKES=: nothing is left behind
 #   make testssl    scan the proxy with testssl.sh
+#   make bench-backend   the origin's CPU time a request beside nginx's: a minute
+#   make bench-sync what sharing sessions between hosts is worth and costs: a quarter of an hour
 #   make lint       formatting, static analysis
 #   make SAN=1 ...  the same with AddressSanitizer and UndefinedBehaviorSanitizer, in build/san/
 #
@@ -239,7 +241,7 @@ format:
 	clang-format -i $(C_FILES)
 
 clean:
-	rm -rf build/obj build/fuzz/obj build/fuzz/*.a build/san build/slow-* build/unit build/*.a $(PROGRAMS)
+	rm -rf build/obj build/fuzz/obj build/fuzz/*.a build/san build/slow-* build/unit build/bench build/*.a $(PROGRAMS)
 
 distclean:
 	rm -rf build

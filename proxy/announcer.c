@@ -7,19 +7,30 @@
 /* A withdrawal that is lost leaves a dead session alive elsewhere: it is told so often more, so far apart. */
 #define TOLD_AGAIN   2
 #define TELL_AGAIN_S 0.1
+/* A datagram costs more than a session: what is born within this time shares one. */
+#define COLLECT_S 0.001
 
-static void flush(struct ev_loop *loop, ev_prepare *watcher, int events) {
+static void flush(struct ev_loop *loop, ev_timer *timer, int events) {
     (void)loop, (void)events;
-    struct announcer *announcer = watcher->data;
+    struct announcer *announcer = timer->data;
 
     sync_outbox_flush(&announcer->outbox);
+}
+
+/* To all, with whatever else there is to tell by then. */
+static void tell(struct announcer *announcer, const struct sync_message *message, uint64_t born_us) {
+    sync_outbox_add(&announcer->outbox, message, born_us);
+    if (ev_is_active(&announcer->collect))
+        return;
+    ev_timer_set(&announcer->collect, COLLECT_S, 0.);
+    ev_timer_start(announcer->loop, &announcer->collect);
 }
 
 static void tell_del(struct announcer *announcer, const struct told_del *del) {
     const struct sync_message message = {
         .kind = SYNC_DEL, .id = del->id, .id_length = del->id_length, .expires_ms = del->expires_s * 1000};
 
-    sync_outbox_add(&announcer->outbox, &message, 0);
+    tell(announcer, &message, 0);
 }
 
 static void tell_dels_again(struct ev_loop *loop, ev_timer *timer, int events) {
@@ -39,10 +50,8 @@ static void tell_dels_again(struct ev_loop *loop, ev_timer *timer, int events) {
 
 bool announcer_begin(struct announcer *announcer, struct ev_loop *loop) {
     announcer->loop = loop;
-    ev_prepare_init(&announcer->turn_ends, flush);
-    announcer->turn_ends.data = announcer;
-    ev_prepare_start(loop, &announcer->turn_ends);
-    ev_unref(loop); /* alone, it does not keep the loop running */
+    ev_init(&announcer->collect, flush);
+    announcer->collect.data = announcer;
     ev_init(&announcer->tell_again, tell_dels_again);
     announcer->tell_again.repeat = TELL_AGAIN_S;
     announcer->tell_again.data = announcer;
@@ -76,7 +85,7 @@ void announcer_new(struct announcer *announcer, const struct stored_session *ses
     if (announcer->sync->sharing.format == SHARING_STUD)
         send_as_stud(announcer, session);
     else
-        sync_outbox_add(&announcer->outbox, &message, realtime_ns() / 1000);
+        tell(announcer, &message, realtime_ns() / 1000);
     sync_count(&announcer->sync->counters->sessions_announced, 1);
 }
 
@@ -97,5 +106,6 @@ void announcer_get(struct announcer *announcer, const uint8_t *id, size_t id_len
     const struct sync_message message = {.kind = SYNC_GET, .id = id, .id_length = id_length};
 
     sync_outbox_add(&announcer->outbox, &message, 0);
+    sync_outbox_flush(&announcer->outbox);
     sync_count(&announcer->sync->counters->pulls_asked, 1);
 }

@@ -2,9 +2,9 @@
 #ifndef PROXY_ANNOUNCER_H
 #define PROXY_ANNOUNCER_H
 /*
- * A worker tells other hosts of its sessions itself: what it has to say at the end of a turn of its loop leaves as one
- * datagram, which costs it less than waking another process would. It never waits: what the system does not take is
- * counted and not sent.
+ * A worker tells other hosts of its sessions itself: what it has to say within a millisecond leaves as one datagram,
+ * which costs it less than waking another process would. It never waits: what the system does not take is counted and
+ * not sent.
  */
 #include "sync_outbox.h"
 
@@ -26,8 +26,7 @@ struct announcer {
     struct sync_outbox outbox;
     struct told_del del[DELS_TOLD_AGAIN]; /* the last ones, in a ring */
     unsigned next_del;
-    ev_prepare turn_ends;
-    ev_timer tell_again;
+    ev_timer collect, tell_again;
 };
 
 /* In a worker. False: the TLS library failed. */
@@ -39,7 +38,7 @@ void announcer_new(struct announcer *announcer, const struct stored_session *ses
 /* A session is dead, and is to be remembered as such until expires_s. */
 void announcer_del(struct announcer *announcer, const uint8_t *id, size_t id_length, uint64_t expires_s);
 
-/* Whoever has this session is asked for it. */
+/* Whoever has this session is asked for it, at once. */
 void announcer_get(struct announcer *announcer, const uint8_t *id, size_t id_length);
 
 #endif

@@ -64,18 +64,6 @@ static const char *derive_from_certificate(struct session_sync *sync, const char
     return reason;
 }
 
-/* NULL, or why not. */
-static const char *set_up_pulls(struct session_sync *sync) {
-    sync->waiting = shared_memory_new((size_t)sync->slots * sizeof *sync->waiting);
-    sync->wake = shared_memory_new((size_t)sync->slots * sizeof *sync->wake);
-    for (int slot = 0; slot < sync->slots; slot++) {
-        sync->wake[slot] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-        if (sync->wake[slot] < 0)
-            return tls_reason("--shared-cache-pull: eventfd: %s", strerror(errno));
-    }
-    return NULL;
-}
-
 const char *session_sync_new(struct session_sync **made, const struct proxy_settings *settings,
                              struct session_store *store, struct ticket_keys *ticket_keys, int slots) {
     struct session_sync *sync;
@@ -99,8 +87,6 @@ const char *session_sync_new(struct session_sync **made, const struct proxy_sett
                                         : derive_from_certificate(sync, settings->certificates[0]);
     if (!reason && (RAND_bytes(sync->id, sizeof sync->id) != 1 || !(sync->keys = sync_keys_new(sync->secret))))
         reason = "--shared-cache: the TLS library failed";
-    if (!reason && sync->sharing.pull_ns)
-        reason = set_up_pulls(sync);
     if (reason) {
         OPENSSL_cleanse(sync, sizeof *sync);
         free(sync);
@@ -115,7 +101,19 @@ const char *session_sync_new(struct session_sync **made, const struct proxy_sett
     return NULL;
 }
 
+/* False with errno set. */
+static bool set_up_pulls(struct session_sync *sync) {
+    sync->waiting = shared_memory_new((size_t)sync->slots * sizeof *sync->waiting);
+    sync->wake = shared_memory_new((size_t)sync->slots * sizeof *sync->wake);
+    for (int slot = 0; slot < sync->slots; slot++) {
+        sync->wake[slot] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        if (sync->wake[slot] < 0)
+            return false;
+    }
+    return true;
+}
+
 bool session_sync_open(struct session_sync *sync) {
     sync->fd = sync_socket_open(&sync->sharing);
-    return sync->fd >= 0;
+    return sync->fd >= 0 && (!sync->sharing.pull_ns || set_up_pulls(sync));
 }

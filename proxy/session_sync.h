@@ -44,7 +44,7 @@ struct session_sync {
 const char *session_sync_new(struct session_sync **made, const struct proxy_settings *settings,
                              struct session_store *store, struct ticket_keys *ticket_keys, int slots);
 
-/* Opens the socket. False with errno set. */
+/* Opens the socket, and what wakes those who wait for sessions. False with errno set. */
 bool session_sync_open(struct session_sync *sync);
 
 #endif

@@ -68,7 +68,7 @@ void sync_catch_up_go_on(struct sync_catch_up *catch_up) {
 
 void sync_catch_up_answered(struct sync_catch_up *catch_up, const struct sync_sender *from,
                             const struct sync_message *message) {
-    if (catch_up->from != from || message->number != catch_up->number)
+    if (catch_up->from != from || !is_there(catch_up) || message->number != catch_up->number)
         return;
     if (!message->next) {
         sync_count(&catch_up->outbox->sync->counters->catch_ups_done, 1);

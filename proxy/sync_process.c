@@ -13,13 +13,15 @@
 #include <sys/socket.h>
 
 /*
- * To be woken costs more than a datagram: what comes within this time is taken together. Where clients wait for an
- * answer it is taken when it comes.
+ * To be woken costs more than a datagram: where so many come at once, what comes within the next time is taken
+ * together. Not where clients wait for an answer.
  */
+#define MANY   4
 #define REST_S 0.001
 /* Peers learn of a new ticket key within this time, and hear of us in any case after so many of them. */
 #define TICK_S        0.1
 #define TICKS_A_BEAT  10
+#define KEYS_TOLD     3
 #define ONE_TURN      32 /* datagrams */
 #define TURNS_AT_ONCE 8  /* before the clock is looked at again */
 
@@ -29,6 +31,7 @@ struct sync_process {
     struct sync_outbox outbox;
     struct sync_inbox inbox;
     uint64_t generation; /* of ticket keys that peers have been told of */
+    int keys_due;        /* times that the last ones are still to be told */
     int ticks;
     ev_io datagrams;
     ev_timer rest, tick;
@@ -54,26 +57,25 @@ static int receive_some(struct sync_process *process) {
         from[i].length = headers[i].msg_hdr.msg_namelen;
         sync_inbox_take(&process->inbox, bytes[i], headers[i].msg_len, &from[i]);
     }
-    return count;
+    return count > 0 ? count : 0;
 }
 
-/* False: nothing was there. */
+/* Whether there were many. */
 static bool receive(struct sync_process *process) {
-    bool any = false;
+    int count = 0, all = 0;
 
-    for (int turn = 0, count = ONE_TURN; turn < TURNS_AT_ONCE && count == ONE_TURN; turn++) {
+    for (int turn = 0; turn == 0 || (turn < TURNS_AT_ONCE && count == ONE_TURN); turn++) {
         count = receive_some(process);
-        any = any || count > 0;
+        all += count;
     }
-    return any;
+    return all >= MANY;
 }
 
 static void datagrams_came(struct ev_loop *loop, ev_io *watcher, int events) {
     (void)events;
     struct sync_process *process = watcher->data;
 
-    receive(process);
-    if (process->sync->sharing.pull_ns)
+    if (!receive(process) || process->sync->sharing.pull_ns)
         return;
     ev_io_stop(loop, watcher);
     ev_timer_again(loop, &process->rest);
@@ -102,8 +104,11 @@ static void time_passed(struct ev_loop *loop, ev_timer *timer, int events) {
     const struct session_sync *sync = process->sync;
     uint64_t generation = sync->ticket_keys ? ticket_keys_generation(sync->ticket_keys) : 0;
 
-    if (generation != process->generation || process->ticks++ % TICKS_A_BEAT == 0) {
-        process->generation = generation;
+    if (generation != process->generation)
+        process->keys_due = KEYS_TOLD;
+    process->generation = generation;
+    if (process->keys_due || process->ticks++ % TICKS_A_BEAT == 0) {
+        process->keys_due -= process->keys_due > 0;
         beat(process);
         sync_inbox_look_around(&process->inbox);
     }

@@ -37,7 +37,7 @@ READY_LIMIT_S = 10.0
 AGE_S = 0.005
 CONNECTIONS = 20
 MODES = ("off", "unicast", "multicast", "pull")
-KINDS = {  # what resumes: TLS version, options of the proxy
+KINDS: dict[str, tuple[ssl.TLSVersion, list[str]]] = {  # what resumes: TLS version, options of the proxy
     "TLS 1.2 session ID": (ssl.TLSVersion.TLSv1_2, ["--tickets", "off"]),
     "TLS 1.3 stateful ticket": (ssl.TLSVersion.TLSv1_3, ["--tickets", "off"]),
     "TLS 1.2 ticket": (ssl.TLSVersion.TLSv1_2, []),
@@ -226,7 +226,8 @@ def bench_lookup(bench: Bench, rounds: int, _probes: int) -> bool:
     room = max(figures[size]["bytes_per_session"] for size in SIZES)
     print(f"\nlook-up among {SIZES[1]} / among {SIZES[0]}: {many / few:.2f}; of the store alone: "
           f"{figures[SIZES[1]]['store_ns'] / figures[SIZES[0]]['store_ns']:.2f}\n"
-          f"a resumed handshake ({handshake:.1f} us of CPU): {ratio:.3f} (<= 1.1: {'met' if ratio <= 1.1 else 'NOT MET'})\n"
+          f"a resumed handshake ({handshake:.1f} us of CPU): {ratio:.3f} "
+          f"(<= 1.1: {'met' if ratio <= 1.1 else 'NOT MET'})\n"
           f"bytes a session: {room:.0f} (<= 700: {'met' if room <= 700 else 'NOT MET'})")
     return ratio <= 1.1 and room <= 700
 

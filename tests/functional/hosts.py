@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from programs import Running, running
+from programs import Running, children, name_of, running
 from proxies import backend, client_context, connected, counters, echo, eventually
 
 Address = tuple[str, int]
@@ -149,3 +149,8 @@ def visit(server: Running, context: ssl.SSLContext,
 
 def applied(host_there: Running, count: int) -> None:
     eventually(lambda: shared(host_there)["sessions_applied"] >= count, f"{count} sessions have come")
+
+
+def sync_process(server: Running) -> int:
+    """0: there is none now."""
+    return next((pid for pid in children(server.process.pid) if name_of(pid) == "proxy-sync"), 0)

@@ -2,7 +2,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import random
+import signal
 import socket
 import ssl
 import threading
@@ -10,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hosts import applied, by_id, farm, have_met, shared, visit
+from hosts import applied, by_id, farm, have_met, shared, sync_process, visit
 from programs import make_certificate, run
 from proxies import backend, client_context, counters, echo, eventually, nobody, proxy
 from test_proxy_statistics import metrics
@@ -110,12 +113,13 @@ def test_a_host_that_was_restarted_catches_up(ecdsa: str) -> None:
 def test_keys_of_tickets_are_told_of_before_they_seal(ecdsa: str) -> None:
     """Rotating all the time, while every other datagram is lost."""
     with farm(ecdsa, "--ticket-rotation", "2s") as hosts:
-        chance = random.Random(1)
-        hosts.spoil(lambda datagram: [datagram] if chance.random() < 0.5 else [])
+        for wire in hosts.wires.values():
+            turns = itertools.cycle([True, False])
+            wire.carry = lambda datagram, turns=turns: [datagram] if next(turns) else []
         for version in (TLS12, TLS13):
             context = client_context(version)
             session = None
-            for turn in range(60):
+            for turn in range(40):
                 resumed, session = visit(hosts.hosts[turn % 2], context, session)
                 assert resumed == (turn > 0)
                 threading.Event().wait(0.05)
@@ -172,6 +176,31 @@ def test_a_multicast_group_that_stays_on_this_host(group: str, ecdsa: str) -> No
         for host in (one, other, third):
             counted = shared(host)["rejected"]
             assert {reason for reason, count in counted.items() if count} <= {"unproven"}
+
+
+def test_a_reload_goes_on_sharing(ecdsa: str) -> None:
+    with farm(ecdsa, "--tickets", "off") as hosts:
+        one, other = hosts.hosts
+        context = by_id()
+        _, before = visit(one, context)
+        one.process.send_signal(signal.SIGHUP)
+        eventually(lambda: counters(one)["reloads"] == 1 and counters(one)["processes"] == 1, "new workers serve")
+        _, after = visit(one, context)
+        _, there = visit(other, context)
+        for session in (before, after):
+            eventually(lambda: visit(other, context, session)[0], "what the workers of both times had")
+        eventually(lambda: visit(one, context, there)[0], "and what comes to them")
+        assert shared(one)["lost"] == shared(other)["lost"] == 0
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_sharing_as_another_user_in_another_root(ecdsa: str, tmp_path: Path) -> None:
+    with farm(ecdsa, "-u", "nobody", "-r", str(tmp_path), "--tickets", "off") as hosts:
+        one, other = hosts.hosts
+        context = by_id()
+        _, session = visit(one, context)
+        eventually(lambda: visit(other, context, session)[0], "it resumes")
+        assert "Uid:\t0" not in Path(f"/proc/{sync_process(one)}/status").read_text()
 
 
 def test_a_peer_that_is_down_disturbs_nobody(ecdsa: str) -> None:

@@ -9,14 +9,8 @@ import subprocess
 import threading
 from pathlib import Path
 
-from hosts import applied, by_id, farm, have_met, rejected, shared, visit
-from programs import Running, children, name_of
+from hosts import applied, by_id, farm, have_met, rejected, shared, sync_process, visit
 from proxies import eventually
-
-
-def sync_process(server: Running) -> int:
-    """0: there is none now."""
-    return next((pid for pid in children(server.process.pid) if name_of(pid) == "proxy-sync"), 0)
 
 
 def test_with_a_third_of_all_datagrams_lost_the_others_do_their_work(ecdsa: str) -> None:
