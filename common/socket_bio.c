@@ -38,8 +38,12 @@ static int bio_write(BIO *bio, const char *bytes, int length) {
 }
 
 static long bio_control(BIO *bio, int command, long number, void *pointer) {
-    (void)number, (void)pointer;
+    (void)number;
     switch (command) {
+    case BIO_C_GET_FD: /* of SSL_get_fd */
+        if (pointer)
+            *(int *)pointer = fd_of(bio);
+        return fd_of(bio);
     case BIO_CTRL_FLUSH:
         return 1;
     case BIO_CTRL_EOF:
@@ -61,7 +65,7 @@ static const BIO_METHOD *socket_method(void) {
 
     if (method)
         return method;
-    made = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "socket");
+    made = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK | BIO_TYPE_DESCRIPTOR, "socket");
     if (!made || !BIO_meth_set_read(made, bio_read) || !BIO_meth_set_write(made, bio_write) ||
         !BIO_meth_set_ctrl(made, bio_control) || !BIO_meth_set_create(made, bio_created)) {
         BIO_meth_free(made);

@@ -23,9 +23,8 @@ struct stream {
     bool said_end; /* close_notify is out, or there is none to send */
     bool sent_end; /* and the FIN */
     bool hung_up;  /* after STREAM_EOF on TLS: the peer went without a close_notify, so it is not listening any more */
-    bool
-        wants_close; /* after STREAM_EOF on TLS before 1.3: both directions are to be closed at once, RFC 5246, 7.2.1 */
-    int error;       /* errno of STREAM_ERROR, 0 if it was TLS's */
+    bool wants_close;        /* after STREAM_EOF on TLS before 1.3: to be closed both ways at once, RFC 5246, 7.2.1 */
+    int error;               /* errno of STREAM_ERROR, 0 if it was TLS's */
     unsigned long tls_error; /* OpenSSL's code of STREAM_ERROR, 0 if none */
 };
 

@@ -3,7 +3,7 @@ so the machine has to be the same, and the report says what it cannot tell."""
 import argparse
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Mapping, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ class Rows:
     """Of one cell, with their numbers in the file."""
 
     numbers: list[int] = field(default_factory=list)
-    rows: list[dict[str, str]] = field(default_factory=list)
+    rows: list[Mapping[str, str]] = field(default_factory=list)
 
     @property
     def label(self) -> str:
@@ -39,7 +39,7 @@ class Rows:
             row[name] for name in ("tls_version", "cert_key", "reuse", "requests_per_connection"))
         return f"{row['subject']} {named}"
 
-    def standing(self) -> list[dict[str, str]]:
+    def standing(self) -> list[Mapping[str, str]]:
         return [row for row in self.rows if row["stands"] in ("all", "cost")]
 
     def costs(self) -> list[float]:
@@ -51,7 +51,7 @@ class Rows:
         return gate.median(rates) if rates else None
 
 
-def key_of(row: dict[str, str]) -> Key:
+def key_of(row: Mapping[str, str]) -> Key:
     return (row["subject"], row["case"], *(row[name] for name in PARAMETERS))
 
 

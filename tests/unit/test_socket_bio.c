@@ -38,6 +38,8 @@ static struct pair tcp_pair(void) {
     close(listener);
     pair.bio = socket_bio_new(pair.near);
     assert_non_null(pair.bio);
+    assert_int_equal(BIO_get_fd(pair.bio, NULL), pair.near);
+    assert_ptr_equal(BIO_find_type(pair.bio, BIO_TYPE_DESCRIPTOR), pair.bio); /* as SSL_get_fd looks for it */
     return pair;
 }
 
