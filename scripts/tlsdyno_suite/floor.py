@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import ciphers
 from .cell import Cell
 from .certificates import certificate
 from .programs import built
@@ -61,9 +62,10 @@ def placement(work: Work, cpus: tuple[int, ...]) -> tuple[int, ...]:
 def command(work: Work, cpus: tuple[int, ...], json_file: Path) -> list[str]:
     resuming = ["--resume-with", work.resume_with] if work.mode == "resumed" else []
     relaying = ["--origin", work.origin] if work.mode == "relay" else []
+    exchanging = ["--group", work.group] if ciphers.has_group(work.cipher) else []
     return [
         str(built("tls-floor")), "--cert", str(certificate(work.cert_key)), "--tls-version", work.tls_version,
-        "--cipher", work.cipher, "--group", work.group, "--mode", work.mode, *resuming, *relaying,
+        "--cipher", work.cipher, *exchanging, "--mode", work.mode, *resuming, *relaying,
         "--request-bytes", str(REQUEST_HEAD_BYTES + work.request_bytes),
         "--response-bytes", str(RESPONSE_HEAD_BYTES + work.response_bytes),
         "--duration", format_time(DURATION_S), "--cpus", ",".join(map(str, placement(work, cpus))),

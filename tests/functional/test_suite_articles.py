@@ -76,6 +76,19 @@ def test_lines_of_rows_that_were_not_kept_are_cut_off(tmp_path):
     assert (tmp_path / article.FILE).read_text() == "a\nb\n"
 
 
+OF_2011 = SCENARIO.replace("ecdsa:P-256", "rsa:1024").replace("TLSv1.3", "TLSv1").replace(
+    "TLS_AES_128_GCM_SHA256", "AES256-SHA") + 'resume_with = "id"\n'
+
+
+def test_what_was_spoken_in_2011_is_measured_and_has_a_floor(tmp_path):
+    result, rows = run(tmp_path, OF_2011)
+    assert len(rows) == 2, result.stderr
+    for row in rows:
+        assert row["stands"] or "clocks" in row["reason"], row["reason"]
+        assert (row["negotiated_version"], row["negotiated_cipher"]) == ("TLSv1", "AES256-SHA")
+        assert float(row["floor_cpu_us_per_op"]) > 0 and row["floor_reason"] == ""
+
+
 SEARCH = SCENARIO.replace('["never", "always"]', '["every:4"]') + 'loop = "search:100ms,0.1"\n'
 
 

@@ -129,7 +129,7 @@ def test_a_subject_elsewhere_has_rates_and_no_costs(place):
 
 def test_a_load_generator_without_headroom_bounds_a_subject_elsewhere(place):
     result = tlsdyno(place, "run", "some.toml", "--only", "subject=external", "--only", "reuse=never", "--external",
-                     "127.0.0.1:1", "--out", "out", burns="loadgen")
+                     "127.0.0.1:1", "--out", "out", "--duration", "1500ms", burns="loadgen")
     row = record.read(place / "out")[0]
     assert result.returncode == 0 and (row["status"], row["stands"]) == ("invalid", "cost")
     assert "load generator was the bottleneck" in row["reason"] or "something else used CPU" in row["reason"]
