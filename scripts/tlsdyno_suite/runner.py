@@ -334,9 +334,11 @@ def put_load(plan: Plan, cell: Cell, placement: Placement, address: str, serving
     length_s = cell.ramp_s + scenario.warmup_s + scenario.duration_s
     before_kib = sum(sessions.memory_kib(pid)[1] for program in serving[-1:]
                      for pid in sessions.members(program.session))
+    sampler = Sampler({program.role: program.session for program in serving})
+    before_ns = time.time_ns()
     load = start("client", load_command(plan, cell, placement, address, json_file), placement.client, log)
     programs.append(load)
-    sampler = Sampler({program.role: program.session for program in (*serving, load)})
+    sampler.add_new(load.role, load.session, before_ns)
     sampler.start()
     try:
         strayed = watch(load, serving, 0.05 if cell.bursts else length_s / 2, length_s + DRAIN_LIMIT_S)

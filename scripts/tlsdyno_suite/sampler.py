@@ -80,15 +80,30 @@ class Sampler(threading.Thread):
 
     def __init__(self, roles: dict[str, int]) -> None:
         super().__init__(daemon=True)
-        self.roles = roles
-        self.cpu_s: dict[str, Series] = {role: Series() for role in roles}
+        self.roles: dict[str, int] = {}
+        self.cpu_s: dict[str, Series] = {}
         self.busy_s: dict[int, Series] = {}
         self.steal_s: dict[int, Series] = {}
-        self.resident_kib: dict[str, int] = {role: 0 for role in roles}
-        self.own_kib: dict[str, Series] = {role: Series() for role in roles}  # without what is a file's
-        self._clocks: dict[str, dict[int, float]] = {role: {} for role in roles}
+        self.resident_kib: dict[str, int] = {}
+        self.own_kib: dict[str, Series] = {}  # without what is a file's
+        self._clocks: dict[str, dict[int, float]] = {}
         self._ended = threading.Event()
-        # At once, not a tick later: a window may begin before this thread gets a CPU.
+        for role, session in roles.items():
+            self._add(role, session)
+        self._read_all()
+
+    def _add(self, role: str, session: int) -> None:
+        self.cpu_s[role], self.own_kib[role] = Series(), Series()
+        self.resident_kib[role], self._clocks[role] = 0, {}
+        self.roles[role] = session
+
+    def add_new(self, role: str, session: int, before_ns: int) -> None:
+        """One more role, before the thread starts: a program that had not begun at that time. On a busy machine its
+        window may begin before anybody here has a CPU again; that it had used no time before it began is known."""
+        self._add(role, session)
+        self.cpu_s[role].add(before_ns, 0.0)
+
+    def _read_all(self) -> None:
         self._find_members()
         self._read_roles()
         self._read_machine()

@@ -52,6 +52,18 @@ def test_the_cpu_time_of_parent_and_child_is_counted():
         burner.stdout.close()
 
 
+def test_a_program_that_begins_before_anybody_looks_is_known_to_have_used_nothing_before():
+    before_ns = time.time_ns()
+    sampler = Sampler({"subject": os.getpid()})
+    sampler.add_new("client", os.getpid(), before_ns)
+    assert sampler.cpu_s["client"].values == [0.0] and sampler.cpu_s["client"].times_ns == [before_ns]
+    sampler.start()
+    sampler.stop()
+    begun_ns = before_ns + 1
+    assert sampler.cpu_s["client"].gap_s(begun_ns) < float("inf")
+    assert sampler.cpu_s["subject"].gap_s(begun_ns) == float("inf")  # nobody knows what it had used by then
+
+
 def test_the_machine_and_its_tcp_counters_are_readable():
     assert read_machine() and set(read_tcp_counters()) == set(TCP_COUNTERS)
     assert all(count >= 0 for count in read_tcp_counters().values())
