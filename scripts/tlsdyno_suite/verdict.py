@@ -32,6 +32,7 @@ class Evidence:
     unpinned: tuple[str, ...]          # roles seen on CPUs that are not theirs
     counted: dict[str, int] | None     # growth of the subject's own counters, if it has any
     beyond: "Evidence | None" = None  # of a search: at the lowest rate that was too high
+    met: bool = True                  # of a search: whether this rate met the criterion
     service_mean_ms: float | None = None  # of a request in the backend, where that has a service model
     plain: bool = False                # the subject speaks no TLS
     external: bool = False             # the subject runs elsewhere: cpu_s is of the client only
@@ -328,6 +329,13 @@ def burst(evidence: Evidence, _threshold: float) -> str | None:
     return f"{load.transactions} of {cell.connections} requests were answered"
 
 
+def answered_well(evidence: Evidence, _threshold: float) -> str | None:
+    if evidence.met:
+        return None
+    due = (evidence.load.open_loop or {}).get("due", 0) / max(evidence.load.duration_s, 1e-9)
+    return f"no rate met {evidence.cell.loop}, down to {due:.0f} a second"
+
+
 def memory(evidence: Evidence, _threshold: float) -> str | None:
     if evidence.cell.holds and evidence.memory_kib is None:
         return "the subject's memory was not read in the window"
@@ -409,6 +417,7 @@ RULES = (
          "worth unless the target falls behind (proposal)", arrivals),
     Rule("held", ALL, 0, "memory is divided by the connections that there should be", held),
     Rule("burst", ALL, 0, "a mean and a longest time are of all requests that there should be", burst),
+    Rule("search", ALL, 0, "a highest rate is one that was answered well", answered_well),
     Rule("memory", ALL, 0, "a figure needs a reading", memory),
     Rule("window", ALL, 0.98, "the load ended before its time; 2 % for timers", window),
     Rule("sampling", ALL, 0.05,

@@ -95,11 +95,9 @@ SEARCH = SCENARIO.replace('["never", "always"]', '["every:4"]') + 'loop = "searc
 def test_the_highest_rate_that_is_answered_well_is_searched(tmp_path):
     result, rows = run(tmp_path, SEARCH, "--duration", "200ms")
     row = rows[0]
-    assert row["status"] in ("ok", "invalid", "failed"), result.stderr
-    if row["status"] == "failed":  # a machine on which nothing is answered in a tenth of a second
-        assert "no rate met search:100ms,0.1" in row["reason"]
-        return
-    assert row["loop"] == "search:100ms,0.1" and float(row["transaction_mean_us"]) < 100_000
+    assert row["status"] in ("ok", "invalid") and row["loop"] == "search:100ms,0.1", (row["reason"], result.stderr)
+    # There are machines on which nothing is answered in a tenth of a second.
+    assert float(row["transaction_mean_us"]) < 100_000 or "no rate met search:100ms,0.1" in row["reason"]
 
 
 QUEUED = SCENARIO.replace('reuse = ["never", "always"]', 'maxconn = [5, 20]').replace("connections = 4", """

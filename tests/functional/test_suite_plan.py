@@ -118,12 +118,10 @@ def test_a_subject_elsewhere_has_rates_and_no_costs(place):
     result = tlsdyno(place, "run", "some.toml", "--only", "subject=external", "--external", "127.0.0.1:1", "--out",
                      "out", "--duration", "500ms")
     assert result.returncode == 0, result.stderr
-    rows = record.read(place / "out")
-    assert len(rows) == 2
-    for row in rows:
-        # Whether its rates stand depends on who else is busy on this machine.
-        assert row["stands"] == "all" or "something else used" in row["reason"] or "not steady" in row["reason"], row
-        assert (row["bound"], row["placement"]) == ("none", LAST), row["reason"]
+    for row in record.read(place / "out"):
+        assert (row["bound"], row["placement"]) == ("none", LAST)
+        # Other work on this machine may leave the load generator too little.
+        assert row["stands"] == "all" or "something else used CPU" in row["reason"], row["reason"]
         assert row["transactions_per_s"] and row["client_cpu_us_per_op"]
         assert not any(row[name] for name in ("subject_cpu_us_per_op", "backend_cpu_us_per_op", "subject_rss_kib",
                                               "floor_cpu_us_per_op", "floor_reason", "capacity_per_core_per_s"))

@@ -366,6 +366,8 @@ def test_a_search_is_bound_by_who_was_at_the_rate_that_was_too_high(sound):
     found = replace(sound, cell=replace(sound.cell, loop="search:100ms,0.1"),
                     cpu_s={**sound.cpu_s, "subject": 1.6}, busy={0: 0.8, 1: 0.8})
     assert "no rate was too high" in judge(found).reason
+    assert "no rate met search:100ms,0.1, down to " in judge(replace(found, beyond=sound, met=False)).reason
+    assert judge(replace(found, beyond=sound, met=False)).stands == ""
     verdict = judge(replace(found, beyond=sound))
     assert (verdict.stands, verdict.bound) == ("all", "subject")
     client = replace(sound, cpu_s={"subject": 1.0, "client": 1.96, "backend": 0.02}, busy={0: 0.5, 1: 0.99})
