@@ -8,7 +8,7 @@
 #define TOLD_AGAIN   2
 #define TELL_AGAIN_S 0.1
 /* A datagram costs more than a session: what is born within this time shares one. */
-#define COLLECT_US 1000
+#define COLLECT_US 500
 
 static void flush(struct ev_loop *loop, ev_timer *timer, int events) {
     (void)loop, (void)events;
