@@ -88,7 +88,8 @@ class Comparison:
 
     def look(self, is_last: bool) -> Outcome:
         begin = time.process_time()
-        outcome = gate.judge([state.sample() for state in self.states], self.budget.spend(is_last), self.margin)
+        samples = [state.sample() for state in self.states]
+        outcome = gate.judge(samples, self.budget.spend(is_last), self.margin, is_last)
         self.looked += 1
         self.statistics_s += time.process_time() - begin
         return outcome

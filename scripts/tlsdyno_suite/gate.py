@@ -96,13 +96,18 @@ def twin_differs(sample: Sample, margin: float) -> str | None:
     return None
 
 
-def judge_cell(sample: Sample, estimate: Estimate | None, p: float, alpha: float, margin: float) -> CellVerdict:
+def judge_cell(sample: Sample, estimate: Estimate | None, p: float, alpha: float, margin: float,
+               is_last: bool) -> CellVerdict:
     margin = sample.margin if sample.margin is not None else margin
     floor = one_sample(sample.twin, alpha).half_width if len(sample.twin) else None
     threshold = max(margin, floor or 0.0)
-    spoilt = sample.invalid or (twin_differs(sample, margin) if len(sample.twin) else None)
-    if spoilt or estimate is None:
-        return CellVerdict(sample, estimate, p, margin, threshold, floor, None, "invalid", spoilt or "nothing measured")
+    if sample.invalid or estimate is None:
+        return CellVerdict(sample, estimate, p, margin, threshold, floor, None, "invalid",
+                           sample.invalid or "nothing measured")
+    if len(sample.twin) and (spoilt := twin_differs(sample, margin)):
+        # More blocks may show that it was chance. Until then nothing is said of the new build either.
+        return CellVerdict(sample, estimate, p, margin, threshold, floor, None,
+                           "invalid" if is_last else "inconclusive", spoilt)
     if p <= alpha and estimate.shift >= threshold:
         verdict = "regression"
     elif estimate.high < margin:
@@ -112,13 +117,13 @@ def judge_cell(sample: Sample, estimate: Estimate | None, p: float, alpha: float
     return CellVerdict(sample, estimate, p, margin, threshold, floor, detectable(estimate, threshold), verdict, "")
 
 
-def judge(samples: Sequence[Sample], alpha: float, margin: float) -> Outcome:
+def judge(samples: Sequence[Sample], alpha: float, margin: float, is_last: bool = True) -> Outcome:
     """All cells, at a look that may err in `alpha` of the runs."""
     estimates = [estimate_of(sample, alpha) for sample in samples]
     measured = [index for index, estimate in enumerate(estimates) if estimate is not None]
     adjusted = dict(zip(measured, holm([estimates[index].p for index in measured])))  # type: ignore[union-attr]
     return Outcome(tuple(
-        judge_cell(sample, estimate, adjusted.get(index, 1.0), alpha, margin)
+        judge_cell(sample, estimate, adjusted.get(index, 1.0), alpha, margin, is_last)
         for index, (sample, estimate) in enumerate(zip(samples, estimates))), alpha)
 
 

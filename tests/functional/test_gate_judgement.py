@@ -64,6 +64,9 @@ def test_a_base_that_differs_from_itself_makes_the_cell_invalid():
     outcome = gate.judge([sample(shift=0.1, twin=noise(2, 12, 0.001, 0.05))], ALPHA, MARGIN)
     assert outcome.verdict == "invalid"
     assert outcome.cells[0].reason.startswith("A/A check: the base differs from itself by +5.1 %")
+    # As long as more blocks can come, it may have been chance: but nothing is concluded meanwhile.
+    early = gate.judge([sample(shift=0.1, twin=noise(2, 12, 0.001, 0.05))], ALPHA, MARGIN, is_last=False)
+    assert early.verdict == "inconclusive" and not early.decided()
     # Two copies of a file always differ by something. What is less than half of the margin turns no verdict.
     assert verdicts(sample(twin=noise(2, 12, 0.001, 0.01))) == ["pass"]
 
@@ -121,7 +124,7 @@ def whole_run(dice, shift, deviation):
     for n in ab.LOOKS:
         paired, twin = (new - (base + again) / 2)[:, :n], (again - base)[:, :n]
         samples = [Sample(f"cell {cell}", 1.0, 1.0, paired=paired[cell], twin=twin[cell]) for cell in range(4)]
-        outcome = gate.judge(samples, budget.spend(n == blocks), MARGIN)
+        outcome = gate.judge(samples, budget.spend(n == blocks), MARGIN, n == blocks)
         if outcome.decided():
             break
     return outcome.verdict
