@@ -98,9 +98,9 @@ def load(server: Running, seconds: float) -> Iterator[list[subprocess.Popen[str]
             one.communicate()
 
 
-def errors_of(loads: list[subprocess.Popen[str]]) -> int:
-    """Waits for their end."""
-    return sum(sum(json.loads(one.communicate(timeout=120)[0])["totals"]["errors"].values()) for one in loads)
+def errors_of(loads: list[subprocess.Popen[str]], seconds: float) -> int:
+    """Waits for their end, which is due within the seconds."""
+    return sum(sum(json.loads(one.communicate(timeout=seconds + 120)[0])["totals"]["errors"].values()) for one in loads)
 
 
 def settle(server: Running, workers: int) -> dict:
@@ -128,7 +128,7 @@ def soak_clients(server: Running, seconds: float) -> None:
     with load(server, seconds) as loads:
         time.sleep(seconds * WARM_UP_SHARE)
         before = [resident_kib(pid) for pid in workers]
-        errors = errors_of(loads)
+        errors = errors_of(loads, seconds)
     settle(server, len(workers))
     assert errors == 0, f"{errors} errors of clients that behaved"
     assert server.workers() == workers, "a worker died"
@@ -156,7 +156,7 @@ def soak_changes(server: Running, seconds: float, pem: Path, certificates: list[
                     kills += 1
             if before == 0 and time.monotonic() > end - seconds * (1 - WARM_UP_SHARE):
                 before = resident_kib(master)
-        errors = errors_of(loads)
+        errors = errors_of(loads, seconds)
     counted = settle(server, workers)
     died = counted["closed"]["worker_died"] - died
     print(f"soak: {counted['reloads']} reloads, {counted['reloads_refused']} refused, {kills} workers killed, which "

@@ -275,7 +275,7 @@ def test_bad_input_is_refused_in_one_line(arguments: list[str], complaint: str, 
 NONSENSE = {"ADDR": "nowhere", "N": "many", "CORES": "many", "SECS": "long", "T": "soon", "VERSION": "SSLv3",
             "LIST": "nonsense", "NAME": "nonsense", "USER": "no-such-user", "GROUP": "no-such-group",
             "FILE": "/no/such/folder/file", "DIR": "/no/such/folder", "on|off": "maybe", "text|json": "xml",
-            "required|optional": "perhaps", "[=v1|v2]": "=v3"}
+            "required|optional": "perhaps", "sealed|stud": "open", "[=v1|v2]": "=v3"}
 NONSENSE_OF = {"alpn": ",", "verify-name": "n" * 256}
 
 
