@@ -135,7 +135,9 @@ enum stream_result stream_write(struct stream *stream, const char *bytes, size_t
     if (stream->ssl) {
         ERR_clear_error();
         errno = 0;
-        socket_bio_more(SSL_get_wbio(stream->ssl), length > SSL3_RT_MAX_PLAIN_LENGTH);
+        /* Three records are what the kernel sends as one segment; more of them would only wait for each other. */
+        socket_bio_more(SSL_get_wbio(stream->ssl),
+                        length > SSL3_RT_MAX_PLAIN_LENGTH && length <= 3 * SSL3_RT_MAX_PLAIN_LENGTH);
         int done = SSL_write_ex(stream->ssl, bytes, length, put);
         return done == 1 ? STREAM_OK : tls_result(stream, done);
     }
