@@ -7,7 +7,10 @@
 #include <openssl/crypto.h>
 
 #define RETRY_S 0.01
-/* With half of all datagrams lost, one in a million is given up on. */
+/*
+ * After half a second without an answer it is the next peer's turn. With half of all datagrams lost, that happens to
+ * one in a million; to any whose process gets no CPU.
+ */
 #define TRIES 50
 /* So many places of the store are looked at for one answer: a tenth of a millisecond. */
 #define PLACES 2048
@@ -36,11 +39,16 @@ static bool is_there(const struct sync_catch_up *catch_up) {
 static void ask_again(struct ev_loop *loop, ev_timer *timer, int events) {
     (void)loop, (void)events;
     struct sync_catch_up *catch_up = timer->data;
+    struct sync_sender *from = catch_up->from;
 
-    if (++catch_up->tries < TRIES && is_there(catch_up))
-        ask(catch_up);
-    else
+    if (!is_there(catch_up)) {
         end(catch_up);
+    } else if (++catch_up->tries < TRIES) {
+        ask(catch_up);
+    } else {
+        end(catch_up);
+        from->catch_up_due = true; /* after the others, or in a second */
+    }
 }
 
 void sync_catch_up_init(struct sync_catch_up *catch_up, struct ev_loop *loop, struct sync_outbox *outbox,
@@ -66,16 +74,16 @@ void sync_catch_up_go_on(struct sync_catch_up *catch_up) {
     }
 }
 
-void sync_catch_up_answered(struct sync_catch_up *catch_up, const struct sync_sender *from,
-                            const struct sync_message *message) {
-    if (catch_up->from != from || !is_there(catch_up) || message->number != catch_up->number)
+void sync_catch_up_answered(struct sync_catch_up *catch_up, const struct sync_sender *from, uint64_t number,
+                            uint64_t next) {
+    if (catch_up->from != from || !is_there(catch_up) || number != catch_up->number)
         return;
-    if (!message->next) {
+    if (!next) {
         sync_count(&catch_up->outbox->sync->counters->catch_ups_done, 1);
         end(catch_up);
         return;
     }
-    catch_up->number = message->next;
+    catch_up->number = next;
     catch_up->tries = 0;
     ask(catch_up);
 }

@@ -46,7 +46,7 @@
     X(wrong_version, "of a version that is not spoken here")                                                           \
     X(forged, "not sealed, or not signed, with our key")                                                               \
     X(replayed, "came before, or is older than what is remembered of its sender")                                      \
-    X(unproven, "its sender has not proven yet that it is alive; it was asked to")                                     \
+    X(unproven, "sent before its sender had proven that it is alive, which it is asked to do")                         \
     X(misdated, "its date is not that of its sender's clock")                                                          \
     X(misaddressed, "meant for another host")                                                                          \
     X(malformed, "sealed with our key, and not understood")                                                            \

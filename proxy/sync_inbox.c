@@ -24,8 +24,9 @@ struct arrival {
     uint64_t date_us;
     int64_t lag_us;
     struct reader messages;
-    bool catching_up; /* what follows answers our catching up */
-    bool new;         /* a session went into the store */
+    bool catching_up; /* what follows answers our catching up: these two are what SYNC_CAUGHT_UP says */
+    uint64_t asked, next;
+    bool new; /* a session went into the store */
 };
 
 bool sync_inbox_init(struct sync_inbox *inbox, struct ev_loop *loop, const struct session_sync *sync,
@@ -244,7 +245,8 @@ static void take_message(struct sync_inbox *inbox, struct sync_sender *sender, s
         break;
     case SYNC_CAUGHT_UP:
         arrival->catching_up = true;
-        sync_catch_up_answered(&inbox->catch_up, sender, message);
+        arrival->asked = message->number;
+        arrival->next = message->next;
         break;
     case SYNC_TICKET_KEY:
         take_ticket_key(inbox, sender, message);
@@ -289,6 +291,9 @@ static enum sync_rejection hear(struct sync_inbox *inbox, struct sync_sender *se
     uint32_t stream = arrival->head.stream;
     struct sync_message message;
 
+    /* The proof has overtaken it, or it was recorded before: nobody can tell. Catching up brings its sessions. */
+    if (arrival->head.number <= sender->before_proof[stream])
+        return SYNC_unproven;
     if (!replay_window_take(&sender->window[stream], arrival->head.number,
                             stream == SYNC_TO_ALL ? &counters->lost : &not_counted))
         return SYNC_replayed;
@@ -305,6 +310,8 @@ static enum sync_rejection hear(struct sync_inbox *inbox, struct sync_sender *se
         session_pulls_wake(inbox->sync);
     if (arrival->messages.failed)
         return SYNC_malformed;
+    if (arrival->catching_up)
+        sync_catch_up_answered(&inbox->catch_up, sender, arrival->asked, arrival->next);
     if (arrival->new &&stream == SYNC_TO_ALL)
         count_lag(counters, (uint64_t)arrival->lag_us);
     if (now_ns > sender->proven_ns + PROOF_NS) { /* proven_ns may be later: the proof may have been in this very one */
@@ -381,4 +388,5 @@ void sync_inbox_take(struct sync_inbox *inbox, const uint8_t *datagram, size_t l
 void sync_inbox_look_around(struct sync_inbox *inbox) {
     inbox->sync->counters->peers = (uint64_t)sync_senders_expire(&inbox->senders, monotonic_ns());
     foreign_keys_expire(inbox->sync->foreign_keys, realtime_ns() / NS_PER_S);
+    sync_catch_up_go_on(&inbox->catch_up);
 }

@@ -42,8 +42,10 @@ struct sync_sender *sync_senders_add(struct sync_senders *senders, const struct 
         return NULL;
     }
     memcpy(sender->id, head->sender, sizeof sender->id);
-    replay_window_begin(&sender->window[SYNC_TO_ALL], next_to_all - 1);
-    replay_window_begin(&sender->window[SYNC_TO_ONE], head->number);
+    sender->before_proof[SYNC_TO_ALL] = next_to_all - 1;
+    sender->before_proof[SYNC_TO_ONE] = head->number;
+    for (int stream = 0; stream < SYNC_STREAMS; stream++)
+        replay_window_begin(&sender->window[stream], sender->before_proof[stream]);
     return sender;
 }
 

@@ -19,6 +19,8 @@ struct sync_sender {
     uint8_t id[SYNC_SENDER_BYTES];
     EVP_CIPHER_CTX *open; /* NULL: this place is free */
     struct replay_window window[SYNC_STREAMS];
+    /* Numbers up to these, inclusive, may have been used before the proof was asked for. */
+    uint64_t before_proof[SYNC_STREAMS];
     int64_t behind_us;            /* our clock less its own, and the shortest way of a datagram since the last proof */
     uint64_t heard_ns, proven_ns; /* CLOCK_MONOTONIC */
     struct address address;

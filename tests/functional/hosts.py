@@ -7,7 +7,7 @@ import select
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from programs import Running, children, name_of, running
@@ -19,6 +19,15 @@ Address = tuple[str, int]
 def address_of(text: str) -> Address:
     host, _, port = text.rpartition(":")
     return host, int(port)
+
+
+def is_to_all(datagram: bytes) -> bool:
+    return datagram[20:24] == bytes(4)
+
+
+def holds_sessions(datagram: bytes) -> bool:
+    """Where there are no keys of tickets, which make a sign of life as long."""
+    return is_to_all(datagram) and len(datagram) > 150
 
 
 def as_it_is(datagram: bytes) -> list[bytes]:
@@ -35,7 +44,8 @@ class Wire:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self.socket.bind(("127.0.0.1", 0))
-        self.address = "127.0.0.1:%d" % self.socket.getsockname()[1]
+        self.own: Address = self.socket.getsockname()
+        self.address = "127.0.0.1:%d" % self.own[1]
         self.ends: tuple[Address, Address] | None = None  # from, to
         self.carry: Callable[[bytes], list[bytes]] = as_it_is
         self.carry_back: Callable[[bytes], list[bytes]] = as_it_is
@@ -52,7 +62,9 @@ class Wire:
                 self._pass_on(*self.socket.recvfrom(65536))
 
     def _pass_on(self, datagram: bytes, source: Address) -> None:
-        if not self.ends:
+        if not datagram:  # hosts send none that is empty
+            self.socket.sendto(datagram, source)
+        if not datagram or not self.ends:
             return
         back = source == self.ends[1]
         if not back:
@@ -64,6 +76,13 @@ class Wire:
         """As if the first host had sent it."""
         assert self.ends
         self.socket.sendto(datagram, self.ends[1])
+
+    def come_through(self) -> None:
+        """Until all that is on its way by now has gone on."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as marker:
+            marker.settimeout(60)
+            marker.sendto(b"", self.own)
+            marker.recv(1)
 
     def connect(self, one: Running, other: Running) -> None:
         self.ends = (address_of(one.announced["shared cache"]), address_of(other.announced["shared cache"]))
@@ -121,6 +140,7 @@ def farm(certificate: str, *options: str, own: tuple[list[str], ...] = ([], []),
         if meet:
             for one_host in hosts:
                 have_met(one_host, count - 1)
+            settled(*hosts, wires=wires.values())
         yield Farm(hosts, wires)
 
 
@@ -128,6 +148,22 @@ def have_met(one_host: Running, peers: int) -> None:
     """Until so many peers have proven themselves to the host and told it all."""
     eventually(lambda: shared(one_host)["peers"] == peers and shared(one_host)["catch_ups_done"] >= peers,
                f"{peers} peers are met")
+
+
+def settled(*hosts: Running, wires: Iterable[Wire] = ()) -> None:
+    """
+    Until hosts that have met have taken all that was still on its way to them, such as what was asked for twice because
+    the answer took its time, and the answers to that. Each rejects one datagram as not_ours for it, twice.
+    """
+    for _ in range(2):
+        for wire in wires:
+            wire.come_through()
+        before = [shared(one)["rejected"]["not_ours"] for one in hosts]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as marker:
+            for one in hosts:
+                marker.sendto(b"marker", address_of(one.announced["shared cache"]))
+        for one, had in zip(hosts, before):
+            eventually(lambda: shared(one)["rejected"]["not_ours"] > had, "it takes what has come in turn")
 
 
 def by_id(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2) -> ssl.SSLContext:

@@ -170,7 +170,9 @@ def test_two_configurations_and_two_libraries_can_be_compared(place, capsys):
         if "libssl" in line or "libcrypto" in line:
             shutil.copy(line.split()[2], library)
     witness = wrapper(place / "build" / "witness", f'{place}/build/real "$@" & pid=$!; trap "kill $pid" TERM\n'
-                      f'case "$*" in *--test*|*--version*) ;; *) sleep 0.1; cat /proc/$pid/maps >>{place}/maps;\n'
+                      f'case "$*" in *--test*|*--version*) ;; *)\n'
+                      f'until grep -q libssl /proc/$pid/maps || ! kill -0 $pid; do sleep 0.01; done\n'
+                      f'cat /proc/$pid/maps >>{place}/maps\n'
                       f'echo "$*" >>{place}/words;; esac; wait $pid')
     (place / "build" / "proxy").rename(place / "build" / "real")
     witness.rename(place / "build" / "proxy")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hosts import applied, by_id, farm, have_met, shared, sync_process, visit
+from hosts import applied, by_id, farm, have_met, holds_sessions, settled, shared, sync_process, visit
 from programs import make_certificate, run
 from proxies import backend, client_context, counters, echo, eventually, nobody, proxy
 from test_proxy_statistics import metrics
@@ -24,14 +24,16 @@ TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 def test_a_session_born_on_one_host_resumes_on_every_other(ecdsa: str) -> None:
     with farm(ecdsa, own=([], [], [])) as hosts:
         context = by_id()
+        proven = [shared(one)["proofs_taken"] for one in hosts.hosts]
         for born in range(3):
             _, session = visit(hosts.hosts[born], context)
             for other in range(3):
                 if other != born:
                     eventually(lambda: visit(hosts.hosts[other], context, session)[0], "resumed elsewhere")
         for one in hosts.hosts:
-            assert shared(one)["lost"] == 0 and shared(one)["sessions_announced"] >= 1
-            assert shared(one)["proofs_taken"] <= 8, "hosts that know each other do not go on asking"
+            eventually(lambda: shared(one)["lost"] == 0, "all has come")
+            assert shared(one)["sessions_announced"] >= 1
+        assert [shared(one)["proofs_taken"] for one in hosts.hosts] == proven, "who is known is not asked again"
 
 
 def test_without_sharing_a_session_resumes_nowhere_else(ecdsa: str) -> None:
@@ -66,12 +68,12 @@ def test_a_stateful_ticket_resumes_on_another_host_and_then_nowhere(ecdsa: str) 
 
 def test_a_session_that_ended_in_an_error_is_withdrawn_everywhere(ecdsa: str) -> None:
     """And stays so, though what brought it comes later than what withdrew it."""
-    with farm(ecdsa) as hosts:
+    with farm(ecdsa, "--tickets", "off") as hosts:
         one, other = hosts.hosts
         late: list[bytes] = []
 
         def hold_back_first(datagram: bytes) -> list[bytes]:
-            if not late:
+            if not late and holds_sessions(datagram):
                 late.append(datagram)
                 return []
             return [datagram]
@@ -190,7 +192,7 @@ def test_a_reload_goes_on_sharing(ecdsa: str) -> None:
         for session in (before, after):
             eventually(lambda: visit(other, context, session)[0], "what the workers of both times had")
         eventually(lambda: visit(one, context, there)[0], "and what comes to them")
-        assert shared(one)["lost"] == shared(other)["lost"] == 0
+        eventually(lambda: shared(one)["lost"] == shared(other)["lost"] == 0, "all has come")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
@@ -220,7 +222,7 @@ def test_the_counters_are_in_both_documents(ecdsa: str) -> None:
         visit(one, by_id())
         applied(other, 1)
         hosts.spoil(lambda datagram: [])
-        eventually(lambda: shared(other) == shared(other), "nothing comes any more")
+        settled(other, wires=hosts.wires.values())
         counted, families = shared(other), metrics(other)
         for reason, count in counted.pop("rejected").items():
             assert families["tlsdyno_shared_cache_rejected_total"].sum(reason=reason) == count

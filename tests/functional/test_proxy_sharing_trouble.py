@@ -5,12 +5,14 @@ import contextlib
 import os
 import random
 import signal
+import ssl
 import subprocess
 import threading
 from pathlib import Path
 
-from hosts import applied, by_id, farm, have_met, rejected, shared, sync_process, visit
-from proxies import eventually
+from hosts import Wire, applied, by_id, farm, have_met, host, rejected, shared, sync_process, visit
+from programs import Running
+from proxies import backend, echo, eventually
 
 
 def test_with_a_third_of_all_datagrams_lost_the_others_do_their_work(ecdsa: str) -> None:
@@ -23,9 +25,38 @@ def test_with_a_third_of_all_datagrams_lost_the_others_do_their_work(ecdsa: str)
         context = by_id()
         sessions = [visit(one, context)[1] for _ in range(100)]
         eventually(lambda: shared(other)["lost"] > 0, "losses are seen")
+        applied(other, 40)
         resumed = [visit(other, context, session)[0] for session in sessions]
-        assert shared(other)["sessions_applied"] >= 40 and sum(resumed) >= 40
+        assert sum(resumed) >= 40
         assert sum(resumed) < 100, "a third was lost"
+
+
+def test_a_peer_that_does_not_answer_for_a_while_is_asked_again(ecdsa: str) -> None:
+    """For all that it has, by a host that has just started: one whose process gets no CPU answers late."""
+    question_bytes = 83
+    with farm(ecdsa, own=([],)) as hosts, backend(echo) as to:
+        old = hosts.hosts[0]
+        for _ in range(5):
+            visit(old, by_id())
+        wire = Wire()
+        unanswered = 0
+
+        def lose_questions(datagram: bytes) -> list[bytes]:
+            nonlocal unanswered
+            if len(datagram) != question_bytes or unanswered == 60:
+                return [datagram]
+            unanswered += 1
+            return []
+
+        wire.carry = lose_questions
+        try:
+            with host(to, ecdsa, "-P", wire.address) as new:
+                wire.connect(new, old)
+                have_met(new, 1)
+                assert unanswered == 60 and shared(new)["catch_ups_begun"] > 1
+                assert shared(new)["sessions_applied"] == 5
+        finally:
+            wire.close()
 
 
 def clock(seconds: int, tmp_path: Path) -> list[str]:
@@ -40,15 +71,21 @@ def clock(seconds: int, tmp_path: Path) -> list[str]:
 def test_clocks_ten_minutes_apart(ecdsa: str, tmp_path: Path) -> None:
     """Sessions live as long on each host as on that where they were born: for much less than that."""
     with farm(ecdsa, "--session-lifetime", "2s", within=([], clock(600, tmp_path))) as hosts:
-        for born in (0, 1):
-            one, other = hosts.hosts[born], hosts.hosts[1 - born]
-            context = by_id()
+        rejected_before = [rejected(one) for one in hosts.hosts]
+        context = by_id()
+
+        def new_session(one: Running, other: Running) -> ssl.SSLSession:
             before = shared(other)["sessions_applied"]
             _, session = visit(one, context)
             applied(other, before + 1)
-            assert visit(other, context, session)[0] is True
+            return session
+
+        for one, other in (hosts.hosts, hosts.hosts[::-1]):
+            # On a slow machine one may be over before it is used.
+            eventually(lambda: visit(other, context, new_session(one, other))[0], "a new one resumes there")
+            session = new_session(one, other)
             eventually(lambda: not visit(other, context, session)[0], "it is over there too")
-        assert set(rejected(one)) | set(rejected(other)) <= {"unproven"}
+        assert [rejected(one) for one in hosts.hosts] == rejected_before
 
 
 def test_a_worker_killed_at_any_moment_holds_nobody_up(ecdsa: str) -> None:
