@@ -54,8 +54,9 @@ def put_before(place: Path, name: str, script: str) -> None:
 # What a program that stands in for the real one does, what stands of the rows that this spoils, and why. `only` does it
 # in the cell with that reuse.
 FAKED = {
+    # The runner's own readings may take the last few per cent of its CPU: then nobody is, and the row says that.
     "slow client": ({"burns": "loadgen", "only": "never"}, "cost",
-                    ("load generator was the bottleneck", "something else used CPU")),
+                    ("load generator was the bottleneck", "something else used CPU", "nobody was the bottleneck")),
     "backend bound": ({"burns": "echo-backend"}, "cost",
                       ("backend was the bottleneck", "something else used CPU", "several filled CPU")),
     "resumption leak": ({"counts": {"handshakes_full": 999, "handshakes_resumed": 1}, "only": "never"}, "",
@@ -75,24 +76,14 @@ def test_a_spoiler_spoils_what_it_touches(faked, name):
     recipe, stands, reasons = FAKED[name]
     if "result" in recipe or "counts" in recipe:  # what the load generator says takes no time
         (faked / "some.toml").write_text(SHORT.replace("500ms", "200ms"))
-
-    def is_seen(rows: dict[str, record.ReadRow]) -> bool:
-        return all(any(reason in row["reason"] for reason in reasons)
-                   for reuse, row in rows.items() if recipe.get("only", reuse) == reuse)
-
-    # Who burns a CPU must get it: beside other work that may take more than one try.
-    rows = measured(faked, **recipe)
-    for _ in range(4):
-        if is_seen(rows):
-            break
-        shutil.rmtree(faked / "out")
-        rows = measured(faked, **recipe)
-    for reuse, row in rows.items():
+    for reuse, row in measured(faked, **recipe).items():
         if recipe.get("only", reuse) != reuse:
             assert row["stands"] or "clocks" in row["reason"], row["reason"]
             assert not any(reason in row["reason"] for reason in reasons[:1]), row["reason"]
             continue
         assert row["status"] == "invalid" and any(reason in row["reason"] for reason in reasons), row["reason"]
+        if recipe.get("burns") == "loadgen":
+            assert float(row["client_cpu_busy"]) > 10 * float(row["subject_cpu_busy"])
         # On a busy machine more may be spoilt, and the reason says so.
         assert row["stands"] == stands or "clocks" in row["reason"], row["reason"]
 
