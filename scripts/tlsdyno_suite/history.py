@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy
 import scipy.stats
 
-from . import gate, output, record
+from . import csv_input, gate, output, record
 from .refusal import Refused
 from .units import significant
 
@@ -62,13 +62,8 @@ class Change:
 
 
 def read(path: Path) -> list[Entry]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = list(csv.reader(file))
-    except OSError as error:
-        raise Refused(path, "", error.strerror or str(error)) from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise Refused(path, "", f"not a CSV file: {error}") from error
+    with csv_input.opened(path) as file:
+        lines = list(csv.reader(file))
     if not lines:
         raise Refused(path, "", "the file is empty")
     if tuple(lines[0]) != COLUMNS:

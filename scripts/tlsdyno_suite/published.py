@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import csv_input
 from .refusal import Refused
 
 Names = dict[str, str]  # everything a cell is called by: subject, axes of bundles, parameters
@@ -36,13 +37,8 @@ class Published:
 
 
 def read_rows(path: Path) -> list[Names]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise Refused(path, "", error.strerror or str(error)) from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise Refused(path, "", f"not a CSV file: {error}") from error
+    with csv_input.opened(path) as file:
+        rows = list(csv.DictReader(file))
     if not rows:
         raise Refused(path, "", "has no rows")
     for number, row in enumerate(rows, start=2):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from . import csv_input
 from .cell import PARAMETERS, Cell, parameters
 from .floor import Limit
 from .loads.loadgen import ERROR_CLASSES
@@ -212,17 +213,12 @@ def read(path: Path, half_line: bool = False) -> list[Mapping[str, str]]:
     is no row."""
     if path.is_dir():
         path = path / "results.csv"
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            if path.stat().st_size == 0:
-                raise Refused(path, "", "the file is empty")
-            reader = csv.reader(line for line in file if line.endswith("\n")) if half_line else csv.reader(file)
-            header = next(reader)
-            for name in COLUMNS:
-                if name not in header and name not in LATER:
-                    raise Refused(path, name, "no such column: this is not a results.csv")
-            return compact(reader, header, path)
-    except OSError as error:
-        raise Refused(path, "", error.strerror or str(error)) from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise Refused(path, "", f"not a CSV file: {error}") from error
+    with csv_input.opened(path) as file:
+        if path.stat().st_size == 0:
+            raise Refused(path, "", "the file is empty")
+        reader = csv.reader(line for line in file if line.endswith("\n")) if half_line else csv.reader(file)
+        header = next(reader)
+        for name in COLUMNS:
+            if name not in header and name not in LATER:
+                raise Refused(path, name, "no such column: this is not a results.csv")
+        return compact(reader, header, path)

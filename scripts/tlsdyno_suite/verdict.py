@@ -104,10 +104,13 @@ class Contest:
     cpus: tuple[int, ...]
     shares: dict[str, float]  # of these CPUs, by role, the largest first
     busy: float               # share of these CPUs that was not idle, whoever used it
+    others: float | None      # the same that no role used; None where a role that has more CPUs may have
 
     @property
     def filled(self) -> bool:
-        return sum(self.shares.values()) >= SATURATED
+        """Whether these roles left nothing. The few per cent that others take of any CPU are not what they left."""
+        few = self.others if self.others is not None and 0 < self.others <= 1 - SATURATED else 0.0
+        return sum(self.shares.values()) + few >= SATURATED
 
 
 def contests(evidence: Evidence) -> list[Contest]:
@@ -121,8 +124,12 @@ def contests(evidence: Evidence) -> list[Contest]:
     found = []
     for cpus in [*single, *(part for part in joint if len(part) > 1)]:
         shares = {role: role_share(evidence, role, len(cpus)) for role, home in homes.items() if home <= cpus}
-        found.append(Contest(tuple(sorted(cpus)), dict(sorted(shares.items(), key=lambda item: -item[1])),
-                             average(evidence.busy, tuple(cpus))))
+        busy = average(evidence.busy, tuple(cpus))
+        whole = all(role in shares for role, home in homes.items() if home & cpus)
+        # What the hypervisor took is not idle either, and has a rule of its own.
+        others = busy - sum(shares.values()) - evidence.steal if whole else None
+        largest_first = dict(sorted(shares.items(), key=lambda item: -item[1]))
+        found.append(Contest(tuple(sorted(cpus)), largest_first, busy, others))
     return found
 
 
@@ -161,20 +168,15 @@ def bottleneck_of(evidence: Evidence) -> tuple[str, str]:
                 f", {NAMES[other]} {percent(share)}" for other, share in list(contest.shares.items())[1:])
             return role, (f"{NAMES[role]} was the bottleneck ({percent(used)} of its core, which was "
                           f"{percent(contest.busy)} busy{beside}, {subject})")
-    for contest in filter(lambda each: each.filled, held):
-        sharers = ", ".join(f"{NAMES[role]} {percent(share)}" for role, share in contest.shares.items())
-        return "none", f"no role alone was the bottleneck: several filled CPU {cpu_list(contest.cpus)} ({sharers})"
     for contest in held:
-        # What the hypervisor took is not idle either, and has a rule of its own. A role that has more CPUs than these
-        # may be who filled them: then nothing is said of others.
-        whole = not any(set(getattr(placement, role)) & set(contest.cpus)
-                        for role in NAMES if role not in contest.shares)
-        others = contest.busy - sum(contest.shares.values()) - evidence.steal
-        if whole and contest.busy >= SATURATED and others > 1 - SATURATED:
-            sharers = ", ".join(f"{NAMES[role]} {percent(share)}" for role, share in contest.shares.items())
+        sharers = ", ".join(f"{NAMES[role]} {percent(share)}" for role, share in contest.shares.items())
+        cpus = cpu_list(contest.cpus)
+        if contest.filled and len(contest.shares) > 1:
+            return "none", f"no role alone was the bottleneck: several filled CPU {cpus} ({sharers})"
+        if contest.busy >= SATURATED and contest.others is not None and \
+                (contest.filled or contest.others > 1 - SATURATED):
             also = "" if "subject" in contest.shares else f", {subject} of its cores"
-            return "none", (f"something else used CPU {cpu_list(contest.cpus)} ({percent(others)} beside "
-                            f"{sharers}{also})")
+            return "none", f"something else used CPU {cpus} ({percent(contest.others)} beside {sharers}{also})"
     return "none", f"nobody was the bottleneck ({subject} of its cores)"
 
 

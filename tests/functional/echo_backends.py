@@ -4,12 +4,12 @@ import re
 import resource
 import signal
 import socket
-import ssl
 import threading
 import time
 from pathlib import Path
 
 import programs
+from proxies import client_context
 
 
 MIB = 1 << 20
@@ -58,17 +58,8 @@ class Backend:
 
 
 def tls_client(backend, version=None, session=None, context=None):
-    context = context or tls_context(version)
+    context = context or client_context(version)
     return context.wrap_socket(backend.connect(), server_hostname="localhost", session=session)
-
-
-def tls_context(version=None):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    if version:
-        context.minimum_version = context.maximum_version = version
-    return context
 
 
 class Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import queue
 import socket
 import ssl
 import threading
@@ -39,6 +40,19 @@ def backend(serve: Callable[[socket.socket], None], family: int = socket.AF_INET
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
+
+
+@contextlib.contextmanager
+def recording(size: int) -> Iterator[tuple[str, queue.Queue[bytes]]]:
+    """A backend that keeps the first `size` bytes of each connection and then echoes."""
+    heard: queue.Queue[bytes] = queue.Queue()
+
+    def serve(connection: socket.socket) -> None:
+        heard.put(read_exactly(connection, size))
+        echo(connection)
+
+    with backend(serve) as to:
+        yield to, heard
 
 
 @contextlib.contextmanager

@@ -7,7 +7,8 @@ import select
 import ssl
 
 import pytest
-from echo_backends import Backend, LONG_S, MIB, ask, filling, read_all, split_randomly, tls_client, tls_context
+from echo_backends import Backend, LONG_S, MIB, ask, filling, read_all, split_randomly, tls_client
+from proxies import client_context
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def complete_body(received):
 
 @pytest.mark.parametrize("version", VERSIONS, ids=["1.2", "1.3"])
 def test_a_session_is_resumed_whichever_worker_takes_the_connection(tls_backend, version):
-    context = tls_context(version)
+    context = client_context(version)
     with tls_client(tls_backend, context=context) as client:
         assert not json.loads(ask(client, "/whoami")[1])["tls"]["resumed"]
         session = client.session
@@ -120,7 +121,7 @@ def test_certificate_and_key_may_be_one_file(certificate):
 
 
 def test_the_end_of_a_tls_connection_is_told_in_tls(tls_backend):
-    context = tls_context()
+    context = client_context()
     client = context.wrap_socket(tls_backend.connect(), server_hostname="localhost", suppress_ragged_eofs=False)
     with client:
         assert ask(client, "/?s=1&C=1")[1] == b"0"
@@ -142,7 +143,7 @@ class RecordingClient:
     def __init__(self, socket_, version=None):
         self.socket, self.received = socket_, b""
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = tls_context(version).wrap_bio(self.incoming, self.outgoing)
+        self.tls = client_context(version).wrap_bio(self.incoming, self.outgoing)
         self.step(self.tls.do_handshake)
 
     def step(self, action, *arguments):

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import shutil
 import socket
 import tempfile
@@ -14,7 +13,7 @@ import pytest
 
 from authority import Authority
 from programs import Running, make_certificate, program, run, running
-from proxies import backend, connected, counters, echo, eventually, read_exactly
+from proxies import backend, connected, counters, echo, eventually, recording
 from test_proxy_life import configured, reload, served_name
 
 NOBODY = 65534
@@ -83,23 +82,11 @@ def test_a_cache_larger_than_the_machine_is_refused(ecdsa: str, tmp_path: Path) 
 # The header for the backend: one option under four names
 
 
-@contextlib.contextmanager
-def hearing(size: int) -> Iterator[tuple[str, queue.Queue[bytes]]]:
-    heard: queue.Queue[bytes] = queue.Queue()
-
-    def serve(connection: socket.socket) -> None:
-        heard.put(read_exactly(connection, size))
-        echo(connection)
-
-    with backend(serve) as to:
-        yield to, heard
-
-
 def test_the_header_of_the_command_line_takes_the_place_of_that_in_the_file(ecdsa: str, tmp_path: Path) -> None:
     config = tmp_path / "proxy.conf"
     config.write_text("write-proxy = v1\n")
     expected = bytes([socket.AF_INET]) + socket.inet_aton("127.0.0.1")
-    with hearing(len(expected)) as (to, heard), \
+    with recording(len(expected)) as (to, heard), \
             running("proxy", "--config", str(config), "--write-ip", "-f", "127.0.0.1:0", "-b", to,
                     "--stats", "127.0.0.1:0", ecdsa) as server:
         for _ in range(2):

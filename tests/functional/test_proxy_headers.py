@@ -14,22 +14,9 @@ import pytest
 
 from programs import Running, run
 from proxies import (ROLES, Peer, TlsPeer, backend, client_context, closed, connected, counters, echo, proxy,
-                     read_exactly, server_context)
+                     read_exactly, recording, server_context)
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-
-
-@contextlib.contextmanager
-def recording(size: int) -> Iterator[tuple[str, queue.Queue[bytes]]]:
-    """A backend that keeps the first `size` bytes of each connection and then echoes."""
-    heard: queue.Queue[bytes] = queue.Queue()
-
-    def serve(connection: socket.socket) -> None:
-        heard.put(read_exactly(connection, size))
-        echo(connection)
-
-    with backend(serve) as to:
-        yield to, heard
 
 
 def talk(server: Running, front: str) -> tuple[bytes, int]:

@@ -54,12 +54,10 @@ def put_before(place: Path, name: str, script: str) -> None:
 # What a program that stands in for the real one does, what stands of the rows that this spoils, and why. `only` does it
 # in the cell with that reuse.
 FAKED = {
-    # The runner's own readings may take the last few per cent of its CPU: then nobody is, and the row says that.
     "slow client": ({"burns": "loadgen", "only": "never"}, "cost",
-                    ("load generator was the bottleneck", "something else used CPU", "nobody was the bottleneck")),
+                    ("load generator was the bottleneck", "something else used CPU")),
     "backend bound": ({"burns": "echo-backend"}, "cost",
-                      ("backend was the bottleneck", "something else used CPU", "several filled CPU",
-                       "nobody was the bottleneck")),
+                      ("backend was the bottleneck", "something else used CPU", "several filled CPU")),
     "resumption leak": ({"counts": {"handshakes_full": 999, "handshakes_resumed": 1}, "only": "never"}, "",
                         ("1 handshakes were resumed and none should be",)),
     "wrong cipher": ({"result": {"negotiated": [{"tls_version": "TLSv1.3", "cipher": "TLS_AES_256_GCM_SHA384",
@@ -77,15 +75,14 @@ def test_a_spoiler_spoils_what_it_touches(faked, name):
     recipe, stands, reasons = FAKED[name]
     if "result" in recipe or "counts" in recipe:  # what the load generator says takes no time
         (faked / "some.toml").write_text(SHORT.replace("500ms", "200ms"))
+    if "burns" in recipe:  # from one end of the window to the other: at both a reading covers idle time too
+        (faked / "some.toml").write_text(SHORT.replace("500ms", "2s"))
     for reuse, row in measured(faked, **recipe).items():
         if recipe.get("only", reuse) != reuse:
             assert row["stands"] or "clocks" in row["reason"], row["reason"]
             assert not any(reason in row["reason"] for reason in reasons[:1]), row["reason"]
             continue
         assert row["status"] == "invalid" and any(reason in row["reason"] for reason in reasons), row["reason"]
-        if "burns" in recipe:
-            burner = {"loadgen": "client", "echo-backend": "backend"}[recipe["burns"]]
-            assert float(row[f"{burner}_cpu_busy"]) > 10 * float(row["subject_cpu_busy"])
         # On a busy machine more may be spoilt, and the reason says so.
         assert row["stands"] == stands or "clocks" in row["reason"], row["reason"]
 

@@ -256,6 +256,13 @@ OVERLAPPED = Placement((0, 1), (1,), (1,))
      "load generator was the bottleneck (97 % of its core, which was 99 % busy, subject 70 %)"),
     (ONE, {0: 1.0}, {"subject": .5, "client": .4, "backend": .1}, "none",
      "no role alone was the bottleneck: several filled CPU 0 (subject 50 %, load generator 40 %, backend 10 %)"),
+    # The few per cent that others always take keep nobody from filling a CPU, but they are missing in a subject's rate.
+    (APART, {0: .1, 1: .98}, {"subject": .1, "client": .93, "backend": .01}, "client",
+     "load generator was the bottleneck (93 % of its core, which was 98 % busy, backend 1 %, subject 10 %)"),
+    (APART, {0: .98, 1: .5}, {"subject": .94, "client": .4, "backend": .01}, "none",
+     "something else used CPU 0 (4 % beside subject 94 %)"),
+    (BESIDE, {0: .97, 1: .5}, {"subject": .7, "client": .4, "backend": .23}, "none",
+     "no role alone was the bottleneck: several filled CPU 0 (subject 70 %, backend 23 %)"),
     # How a subject's time is spread over its CPUs is not known, so nothing else is suspected of what it may have used.
     (OVERLAPPED, {0: .99, 1: .99}, {"subject": 1.3, "client": .5, "backend": .15}, "none",
      "no role alone was the bottleneck: several filled CPU 0-1 (subject 65 %, load generator 25 %, backend 8 %)"),

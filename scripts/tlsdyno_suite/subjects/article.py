@@ -1,10 +1,10 @@
 """What articles compared with a TLS terminator: an origin that is asked without one, and a terminator by the name that
 it has there."""
-from ..cell import Cell, group_list
+from ..cell import Cell
 from ..placement import cpu_list
 from ..programs import built
 from . import nginx, reference
-from .base import BACKLOG, Driver, Task, can_all, cipher_list, is_modern, quoted
+from .base import BACKLOG, Driver, Task, can_all, is_modern, quoted
 
 
 def echo_version() -> str | None:
@@ -41,11 +41,9 @@ def single_command(task: Task) -> list[str]:
 
 def web_command(task: Task) -> list[str]:
     """nginx as a web server of files, all of one size."""
-    cell = task.cell
     pages = task.directory / "pages"
     pages.mkdir()
-    (pages / "object").write_bytes(b"a" * cell.response_bytes)
-    suites = f"ssl_conf_command Ciphersuites {cell.cipher};" if is_modern(cell) else ""
+    (pages / "object").write_bytes(b"a" * task.cell.response_bytes)
     return nginx.start_command(task, nginx.configuration(task, "", f"""http {{
     access_log off;
     sendfile on;
@@ -57,14 +55,7 @@ def web_command(task: Task) -> list[str]:
     scgi_temp_path {quoted(task.directory / "scgi")};
     open_file_cache max=10;
     server {{
-        listen 127.0.0.1:{task.port} ssl backlog={BACKLOG};
-        ssl_certificate {quoted(task.certificate)};
-        ssl_certificate_key {quoted(task.certificate)};
-        ssl_protocols {cell.tls_version};
-        ssl_ciphers {cipher_list(cell)};
-        {suites}
-        ssl_ecdh_curve {group_list(cell)};
-        ssl_session_cache shared:sessions:{nginx.SESSION_CACHE};
+        {nginx.tls_directives(task)}
         root {quoted(pages)};
         location / {{ rewrite ^ /object break; }}
     }}

@@ -67,20 +67,26 @@ def start_command(task: Task, text: str) -> list[str]:
     return [path_of("nginx"), "-c", str(path), "-p", str(task.directory), "-e", "stderr"]
 
 
-def command(task: Task) -> list[str]:
+def tls_directives(task: Task) -> str:
+    """Of a server block, in it: where it listens and what it speaks there."""
     cell = task.cell
-    backend = quoted(f"unix:{task.backend}") if task.backend_is_unix else task.backend
     suites = f"ssl_conf_command Ciphersuites {cell.cipher};" if is_modern(cell) else ""
-    return start_command(task, configuration(task, stream_module() or "", f"""stream {{
-    server {{
-        listen 127.0.0.1:{task.port} ssl backlog={BACKLOG};
+    return f"""listen 127.0.0.1:{task.port} ssl backlog={BACKLOG};
         ssl_certificate {quoted(task.certificate)};
         ssl_certificate_key {quoted(task.certificate)};
         ssl_protocols {cell.tls_version};
         ssl_ciphers {cipher_list(cell)};
         {suites}
         ssl_ecdh_curve {group_list(cell)};
-        ssl_session_cache shared:sessions:{SESSION_CACHE};
+        ssl_session_cache shared:sessions:{SESSION_CACHE};"""
+
+
+def command(task: Task) -> list[str]:
+    cell = task.cell
+    backend = quoted(f"unix:{task.backend}") if task.backend_is_unix else task.backend
+    return start_command(task, configuration(task, stream_module() or "", f"""stream {{
+    server {{
+        {tls_directives(task)}
         ssl_session_timeout 1h;
         ssl_session_tickets {"on" if offers_tickets(cell) else "off"};
         tcp_nodelay on;
