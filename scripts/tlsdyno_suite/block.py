@@ -1,10 +1,10 @@
-"""A block: a fresh process of the proxy for each arm (the base, the new one, and the base once more), asked in turn in
-short portions, first in one order and then in its mirror image.
+"""A block: a fresh process of the proxy for each arm (the base, the new one, and the base once more), all asked at once
+on the same CPUs, in portions of a fixed number of ops that begin first in one order and then in its mirror image.
 
-So whatever drifts cancels, whatever disturbs falls on all arms, and a burst of somebody else's work that hits a portion
-is left out with it: an arm's cost is the mean of its cheaper half of portions, for others can only make work dearer. A
-portion is a fixed number of ops; its cost is the CPU time of all processes of the proxy from before it to after it, so
-no window has to be cut out of anything. """
+The kernel gives the CPUs to the arms in turn, for a few milliseconds each. So whatever makes the machine slower or
+faster for longer than that, which is most of what others on it do, falls on all arms alike and is not in their ratio
+(Bulej et al., "Duet benchmarking", ICPE 2020). The cost of an arm is the CPU time of all processes of its proxy from
+before a portion to after it, so who waits for a CPU does not pay, and no window has to be cut out of anything. """
 import math
 import random
 import time
@@ -26,8 +26,9 @@ from .subjects import DRIVERS, Task
 from .verdict import RULES, Evidence, count_differences, ops, percent
 
 ARMS = ("base", "new", "again")  # again: the base once more, so that every run measures what "no change" looks like
-PORTIONS = 2                     # of an arm in a block: an even number, half of them mirrored
-PORTION_S = 0.06                 # CPU time of the subject: short, so that many portions meet no disturbance at all
+PORTIONS = 2                     # of a block: an even number, half of them mirrored
+PORTION_S = 0.12                 # CPU time of an arm: long beside the turns in which arms have a CPU
+ALONE = 0.5                      # of a portion: what an arm's rate is measured with
 LIMIT_S = 30                     # for one portion; on the busiest machine it takes a second
 # Before the first portion: fills caches and pools. Kept-alive transactions cost a tenth of a handshake.
 WARM_UP_OPS = {False: 160, True: 2000}
@@ -46,19 +47,12 @@ class Trial:
 
     arm: str
     costs_us: list[float] = field(default_factory=list)
-    rates_per_s: list[float] = field(default_factory=list)
+    rate_per_s: float = 0.0  # while it had the CPUs to itself
     totals: dict[str, Any] = field(default_factory=lambda: {"errors": {}})  # of all its loads, as the client counted
-    busy_s: dict[str, float] = field(default_factory=lambda: {"subject": 0.0, "client": 0.0, "backend": 0.0})
-    loaded_s: float = 0.0
 
     @property
     def cost_us(self) -> float:
-        cheaper = sorted(self.costs_us)[:len(self.costs_us) // 2]
-        return sum(cheaper) / len(cheaper)
-
-    @property
-    def rate_per_s(self) -> float:
-        return max(self.rates_per_s)
+        return sum(self.costs_us) / len(self.costs_us)
 
     def add(self, totals: dict[str, Any]) -> None:
         for name, value in totals.items():
@@ -88,12 +82,12 @@ class Block:
         return self.log_cost("again") - self.log_cost("base")
 
 
-def order(chooser: random.Random) -> list[str]:
-    """Of the portions of a block. Of any two arms it is ABBA or BAAB, twice."""
-    sequence: list[str] = []
+def order(chooser: random.Random) -> list[list[str]]:
+    """In which the arms begin, in each portion of a block. Of any two it is ABBA or BAAB."""
+    sequence: list[list[str]] = []
     for _ in range(PORTIONS // 2):
         arms = chooser.sample(ARMS, len(ARMS))
-        sequence += [*arms, *reversed(arms)]
+        sequence += [arms, arms[::-1]]
     return sequence
 
 
@@ -160,44 +154,54 @@ class Bench:
             self.subjects[arm] = programs[-1]
         self.clocks = {arm: Clocks(program) for arm, program in self.subjects.items()}
         self.trials = {arm: Trial(arm) for arm in builds}
+        self.busy_s = dict.fromkeys(("subject", "client", "backend"), 0.0)  # CPU time of everything put on the arms
 
-    def put(self, arm: str, count: int) -> tuple[float, loadgen.Result]:
-        """So many ops on an arm. CPU seconds that they cost it, and what the client saw."""
-        json_file, serving = self.directory / "load.json", [self.backend, self.subjects[arm]]
-        begin_s, backend_s = self.clocks[arm].read_s(), self.backend_clocks.read_s()
+    def load(self, arm: str, count: int, json_file: Path) -> Program:
         command = load_command(self.cell, self.placement, self.addresses[arm], count, json_file)
-        load = start("client", command, self.placement.client, Path(f"{self.logs}-client.log"))
-        self.programs.append(load)
-        if strayed := watch(load, serving, math.inf, LIMIT_S + DRAIN_LIMIT_S, poll_s=0.002):
-            raise Failed(f"not on its CPUs: {', '.join(sorted(strayed))}")
-        self.programs.remove(load)
-        if load.popen.returncode not in loadgen.MEASURED:
-            raise Failed(f"load generator {describe_end(load)}")
+        self.programs.append(start("client", command, self.placement.client, Path(f"{self.logs}-client.log")))
+        return self.programs[-1]
+
+    def put(self, arms: list[str], count: int) -> dict[str, tuple[float, loadgen.Result]]:
+        """So many ops on each of these arms, all at once. CPU seconds that they cost it, and what its client saw."""
+        files = {arm: self.directory / f"load-{arm}.json" for arm in arms}
+        serving = [self.backend, *(self.subjects[arm] for arm in arms)]
+        begin_s, backend_s = {arm: self.clocks[arm].read_s() for arm in arms}, self.backend_clocks.read_s()
+        loads = [self.load(arm, count, files[arm]) for arm in arms]
+        for load in loads:
+            if strayed := watch(load, serving, math.inf, LIMIT_S + DRAIN_LIMIT_S, poll_s=0.002):
+                raise Failed(f"not on its CPUs: {', '.join(sorted(strayed))}")
+            self.programs.remove(load)
+            if load.popen.returncode not in loadgen.MEASURED:
+                raise Failed(f"load generator {describe_end(load)}")
+        costs_s = {arm: self.clocks[arm].read_s() - begin_s[arm] for arm in arms}
+        self.busy_s["subject"] += sum(costs_s.values())
+        self.busy_s["backend"] += self.backend_clocks.read_s() - backend_s
+        return {arm: (costs_s[arm], self.seen(arm, files[arm], load)) for arm, load in zip(arms, loads)}
+
+    def seen(self, arm: str, json_file: Path, load: Program) -> loadgen.Result:
         try:
             result = loadgen.read(json_file)
         except ValueError as error:
             raise Failed(f"{error} ({last_line(load.log)})") from error
         json_file.unlink()
         check_load(self.cell, self.placement, result)
-        cost_s = self.clocks[arm].read_s() - begin_s
-        trial = self.trials[arm]
-        trial.add(result.totals)
-        trial.loaded_s += result.duration_s
-        trial.busy_s["subject"] += cost_s
-        trial.busy_s["backend"] += self.backend_clocks.read_s() - backend_s
-        trial.busy_s["client"] += result.cpu_s
-        return cost_s, result
+        self.trials[arm].add(result.totals)
+        self.busy_s["client"] += result.cpu_s
+        return result
 
     def warm_up(self, arm: str) -> float:
         """CPU seconds an op, about."""
-        cost_s, result = self.put(arm, WARM_UP_OPS[self.cell.keeps_alive])
+        cost_s, result = self.put([arm], WARM_UP_OPS[self.cell.keeps_alive])[arm]
         return cost_s / ops(self.cell, result)
 
-    def measure(self, arm: str, count: int) -> None:
-        cost_s, result = self.put(arm, count)
-        done = ops(self.cell, result)
-        self.trials[arm].costs_us.append(1e6 * cost_s / done)
-        self.trials[arm].rates_per_s.append(done / result.duration_s)
+    def time(self, arm: str, count: int) -> None:
+        """Its rate, alone."""
+        _, result = self.put([arm], count)[arm]
+        self.trials[arm].rate_per_s = ops(self.cell, result) / result.duration_s
+
+    def measure(self, arms: list[str], count: int) -> None:
+        for arm, (cost_s, result) in self.put(arms, count).items():
+            self.trials[arm].costs_us.append(1e6 * cost_s / ops(self.cell, result))
 
     def check_arm(self, arm: str) -> None:
         """After its last portion: what only the whole trial can tell."""
@@ -208,28 +212,34 @@ class Bench:
             counted = settled_counters(statistics, nothing, trial.totals)
             if differences := count_differences(counted, trial.totals, 0):
                 raise Failed("the subject counted otherwise than the client: " + ", ".join(differences))
-        busy = trial.busy_s
+
+    def check_busy(self) -> None:
+        """That it was the subjects who were full, of the whole block."""
+        busy = self.busy_s
         beside_s = busy["client"] + (busy["backend"] if self.placement.backend == self.placement.client else 0.0)
         if busy["subject"] < RESTS * beside_s * len(self.placement.subject):
-            raise Failed(f"client-bound: load generator and backend took {percent(beside_s / trial.loaded_s)} of a CPU"
-                         f", the subject {percent(busy['subject'] / trial.loaded_s)}")
+            raise Failed(f"client-bound: load generator and backend took {percent(beside_s / busy['subject'])} of the "
+                         "CPU time that the subject took")
 
 
-def measure_block(cell: Cell, placement: Placement, builds: dict[str, Build], sequence: list[str],
+def measure_block(cell: Cell, placement: Placement, builds: dict[str, Build], sequence: list[list[str]],
                   portion_ops: Callable[[float], int], directory: Path, logs: str) -> Block:
     """From nothing running to nothing running. `portion_ops` says how many ops a portion has, from what one costs."""
     with crew() as programs:
         bench = Bench(cell, placement, builds, directory, logs, programs)
         costs_s = {arm: bench.warm_up(arm) for arm in builds}
         count = portion_ops(costs_s["base"])
-        before, begin = sampler.read_machine(), time.monotonic()
-        used_s = sum(trial.busy_s["subject"] for trial in bench.trials.values())
-        for arm in sequence:
-            bench.measure(arm, count)
-        length_s, after = time.monotonic() - begin, sampler.read_machine()
-        used_s = sum(trial.busy_s["subject"] for trial in bench.trials.values()) - used_s
+        for arm in sequence[0]:
+            bench.time(arm, max(1, round(count * ALONE)))
+        before, begin, used_s = sampler.read_machine(), time.monotonic(), bench.busy_s["subject"]
+        for arms in sequence:
+            bench.measure(arms, count)
+        length_s, after, used_s = time.monotonic() - begin, sampler.read_machine(), bench.busy_s["subject"] - used_s
+        bench.check_busy()
         for arm in builds:
             bench.check_arm(arm)
+        for program in programs:  # all at once: they take longest to notice that nobody is there any more
+            program.popen.terminate()
     cpus = len(placement.subject)
     busy_s, steal_s = (sum(after[cpu][which] - before[cpu][which] for cpu in placement.subject) for which in (0, 1))
     return Block(bench.trials, max(0.0, busy_s - used_s) / length_s / cpus, steal_s / length_s / cpus, count)
