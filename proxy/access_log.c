@@ -141,6 +141,7 @@ size_t access_log_line(char *text, enum access_log_format format, const char *da
     if (format == ACCESS_LOG_JSON)
         writer_u8(&line, '"');
     put_field(&line, format, "client", format_client(visit->client, client));
+    put_field(&line, format, "frontend", visit->frontend);
     put_field(&line, format, "sni", visit->ssl ? SSL_get_servername(visit->ssl, TLSEXT_NAMETYPE_host_name) : NULL);
     put_agreement(&line, format, visit);
     put_number_field(&line, format, "bytes_from_client", visit->bytes_from_client);

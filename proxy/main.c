@@ -31,16 +31,14 @@ static const struct proxy_settings defaults = {
     .keepalive_s = 3600,
 };
 
+#define DEFAULT_FRONTEND "*:8443"
+
 /* What the option table fills: a copy is what the proxy runs with. */
 static struct proxy_settings settings;
 
 /* What the proxy was started with, for a reload. */
 static int argument_count;
 static char **arguments;
-
-static const char *parse_address(void *target, const char *value) {
-    return address_parse(target, value);
-}
 
 static const char *format_address(const void *target, char *text) {
     return ((const struct address *)target)->length ? address_format(target, text) : NULL;
@@ -132,6 +130,34 @@ static const char *format_shared_cache_if(const void *target, char *text) {
     return ((const struct sharing *)target)->interface_text;
 }
 
+static const char *add_frontend(const char *address) {
+    struct frontend *longer;
+    const char *reason;
+
+    if (settings.frontend_count == FRONTENDS_MAX)
+        return "more than 64 frontends";
+    longer = realloc(settings.frontends, sizeof *longer * (size_t)(settings.frontend_count + 1));
+    if (!longer)
+        return "out of memory";
+    settings.frontends = longer;
+    longer += settings.frontend_count;
+    *longer = (struct frontend){0};
+    reason = address_parse(&longer->address, address);
+    if (!reason)
+        settings.frontend_count++;
+    return reason;
+}
+
+static const char *parse_frontend(void *target, const char *value) {
+    (void)target;
+    return add_frontend(value);
+}
+
+static const char *format_frontend(const void *target, char *text) {
+    (void)target, (void)text;
+    return DEFAULT_FRONTEND;
+}
+
 static const char *parse_stats(void *target, const char *value) {
     settings.has_stats = true;
     return address_parse(target, value);
@@ -183,8 +209,8 @@ static const char *const proxy_versions[] = {"v1", "v2", NULL};
 
 static const struct option_spec options[] = {
     SECTION("Addresses (HOST:PORT, [HOST]:PORT, *:PORT or /path.sock; port 0 takes any free one)"),
-    {"frontend", 'f', OPTION_PARSE, "ADDR", "where to take TLS connections (default *:8443)", &settings.frontend,
-     .parse = parse_address, .format = format_address},
+    {"frontend", 'f', OPTION_PARSE, "ADDR", "where to take TLS connections (default *:8443): once for each address",
+     &settings.frontends, .parse = parse_frontend, .format = format_frontend},
     {"backend", 'b', OPTION_PARSE, "ADDR",
      "where to pass them on to (required); the addresses of a name are used in turn, without those that refuse",
      &settings.backend, .parse = parse_backend, .format = format_text},
@@ -370,10 +396,27 @@ static const struct option_table table = {
 };
 
 static void set_defaults(void) {
-    free(settings.certificates);
+    settings_clear(&settings);
     settings = defaults;
     forget_header();
-    address_parse(&settings.frontend, "*:8443");
+}
+
+/* The same port 0 twice is two ports. */
+static const char *check_frontends(void) {
+    static char refusal[ADDRESS_TEXT_MAX + 64];
+    char text[ADDRESS_TEXT_MAX];
+
+    if (!settings.frontend_count)
+        return add_frontend(DEFAULT_FRONTEND);
+    for (int i = 0; i < settings.frontend_count; i++)
+        for (int j = 0; j < i; j++) {
+            const struct address *address = &settings.frontends[i].address;
+            if (address_has_port_0(address) || !address_is_equal(address, &settings.frontends[j].address))
+                continue;
+            snprintf(refusal, sizeof refusal, "--frontend: %s: given twice", address_format(address, text));
+            return refusal;
+        }
+    return NULL;
 }
 
 /* What no single option can see. NULL, or why the whole is refused. */
@@ -386,23 +429,32 @@ static const char *check_settings(void) {
         return "no backend: give one with -b";
     if (settings.daemon && settings.access_log && strcmp(settings.access_log, "-") == 0)
         return "--access-log: -: there is no standard output in the background";
-    reason = sharing_check(&settings);
+    reason = check_frontends();
+    if (!reason)
+        reason = sharing_check(&settings);
     return reason ? reason : choose_header();
 }
 
-/* The command line, again: what it says counts more than the file, and its certificates stand for those of the file. */
+/* What the command line has of a list stands for all that the file has. */
+static void drop_first(void *list, size_t size, int *count, int from_file) {
+    if (!from_file || *count == from_file)
+        return;
+    *count -= from_file;
+    memmove(list, (char *)list + size * (size_t)from_file, size * (size_t)*count);
+}
+
+/* The command line, again: what it says counts more than the file. */
 static const char *read_command_line(void) {
-    int from_file = settings.certificate_count, first;
+    int certificates = settings.certificate_count, frontends = settings.frontend_count, first;
     const char *reason = options_read(&table, argument_count, arguments, &first);
 
     for (int i = first; !reason && i < argument_count; i++)
         reason = add_certificate(arguments[i]);
-    if (!reason && from_file && settings.certificate_count > from_file) {
-        settings.certificate_count -= from_file;
-        memmove(settings.certificates, settings.certificates + from_file,
-                sizeof *settings.certificates * (size_t)settings.certificate_count);
-    }
-    return reason;
+    if (reason)
+        return reason;
+    drop_first(settings.certificates, sizeof *settings.certificates, &settings.certificate_count, certificates);
+    drop_first(settings.frontends, sizeof *settings.frontends, &settings.frontend_count, frontends);
+    return NULL;
 }
 
 /* The command line has been read before, to find the file. */
@@ -433,12 +485,10 @@ static const char *read_settings(struct proxy_settings **read) {
     if (!reason && !settings.default_config)
         reason = check_settings();
     *read = reason ? NULL : malloc(sizeof **read);
-    if (!*read) {
-        free(settings.config_text);
+    if (!*read)
         return reason ? reason : "out of memory";
-    }
     **read = settings;
-    settings.certificates = NULL; /* they are the reader's now */
+    settings = defaults; /* all of it is the reader's now */
     return NULL;
 }
 

@@ -15,7 +15,6 @@ static const struct {
     { option, offsetof(struct proxy_settings, field), sizeof(((struct proxy_settings *)0)->field), 0 }
 #define STRING(option, field)                                                                                          \
     { option, offsetof(struct proxy_settings, field), 0, 1 }
-    VALUE("frontend", frontend),
     VALUE("stats", stats),
     VALUE("top-clients", top_clients),
     VALUE("session-cache", session_cache),
@@ -54,10 +53,15 @@ const char *settings_fixed_difference(const struct proxy_settings *old, const st
     return NULL;
 }
 
-void settings_free(struct proxy_settings *settings) {
-    if (!settings)
-        return;
+void settings_clear(struct proxy_settings *settings) {
+    free(settings->frontends);
     free(settings->certificates);
     free(settings->config_text);
+    *settings = (struct proxy_settings){0};
+}
+
+void settings_free(struct proxy_settings *settings) {
+    if (settings)
+        settings_clear(settings);
     free(settings);
 }

@@ -24,8 +24,16 @@ struct file_list {
 /* What the backend is told of the client before anything else. */
 enum proxy_header_kind { HEADER_NONE, HEADER_IPV4, HEADER_IP, HEADER_PROXY_V1, HEADER_PROXY_V2, HEADER_PASSED_ON };
 
+#define FRONTENDS_MAX 64
+
+/* An address that clients come to. */
+struct frontend {
+    struct address address; /* as the operator asked for it: port 0 stays 0 */
+};
+
 struct proxy_settings {
-    struct address frontend;
+    struct frontend *frontends; /* [frontend_count] */
+    int frontend_count;
     const char *backend;                   /* as the operator wrote it */
     struct address_list backend_addresses; /* of a name: none until the master has asked for it */
     uint64_t backend_refresh_ns;           /* how often it is resolved again; 0: never */
@@ -97,6 +105,9 @@ struct proxy_settings {
 
 /* An option that cannot be changed by a reload and differs between the two, or NULL. */
 const char *settings_fixed_difference(const struct proxy_settings *old, const struct proxy_settings *new);
+
+/* Frees what it holds: it holds nothing then. */
+void settings_clear(struct proxy_settings *settings);
 
 /* NULL is allowed. */
 void settings_free(struct proxy_settings *settings);
