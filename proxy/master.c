@@ -18,7 +18,7 @@
 #include "stats.h"
 #include "stats_server.h"
 #include "sync_process.h"
-#include "tls_context.h"
+#include "tls_contexts.h"
 #include "tls_engine.h"
 #include "units.h"
 #include "worker.h"
@@ -36,7 +36,7 @@
 /* What a reload replaces, as a whole. */
 struct configuration {
     struct proxy_settings *settings;
-    SSL_CTX *tls;
+    struct tls_contexts tls;
     int access_log;            /* -1: none */
     struct backends *backends; /* the addresses of the backend, in shared memory */
     struct listeners listeners;
@@ -69,7 +69,7 @@ struct master {
 static const char *find_store(struct master *master, const struct proxy_settings *settings,
                               struct session_store **store) {
     static char refusal[128];
-    bool has_certificates = settings->client_ca;
+    bool has_certificates = settings_ask_for_certificates(settings);
     size_t session_bytes = has_certificates ? SESSION_BYTES_WITH_CERTIFICATE : SESSION_BYTES;
     uint64_t bytes = settings->session_cache * (session_bytes + SESSION_OVERHEAD_BYTES);
 
@@ -100,14 +100,14 @@ static const char *make_configuration(struct configuration *made, struct proxy_s
     if (!reason && master->sync && store != master->sync_store)
         reason = "--client-ca: where sessions are shared with other hosts it cannot begin or end by a reload";
     if (!reason)
-        reason = tls_context_new(&made->tls, settings, store, master->ticket_keys, master->sync);
+        reason = tls_contexts_new(&made->tls, settings, store, master->ticket_keys, master->sync);
     if (reason)
         return reason;
     if (settings->access_log)
         made->access_log = access_log_open(settings->access_log);
     if (settings->access_log && made->access_log < 0) {
         snprintf(refusal, sizeof refusal, "--access-log: %.255s: %s", settings->access_log, strerror(errno));
-        SSL_CTX_free(made->tls);
+        tls_contexts_free(&made->tls);
         return refusal;
     }
     made->backends = backends_new(&settings->backend_addresses);
@@ -116,7 +116,7 @@ static const char *make_configuration(struct configuration *made, struct proxy_s
 
 /* Its sockets are no longer its own. */
 static void free_configuration(struct configuration *configuration) {
-    SSL_CTX_free(configuration->tls);
+    tls_contexts_free(&configuration->tls);
     backends_free(configuration->backends);
     settings_free(configuration->settings);
     if (configuration->access_log >= 0)
@@ -148,7 +148,7 @@ static struct door *make_doors(const struct master *master, const struct prefork
     for (int i = 0; doors && i < listeners->count; i++) {
         const struct listener *listener = listeners->all[i];
         doors[i] = (struct door){
-            .tls = master->current.tls,
+            .tls = master->current.tls.of[i],
             .counters = frontend_stats_of(&master->stats.frontends, self->slot, listener->place),
             .leaving = listener->leaving,
             .listener = listener->fd[self->index],
@@ -183,7 +183,7 @@ static int run_worker(const struct prefork_worker *self, struct ev_loop *loop, v
     listeners_keep(&current->listeners, self->index);
     if (master->stats_listener >= 0)
         close(master->stats_listener);
-    tls_context_begin(current->tls, worker.counters, self->slot, loop);
+    tls_contexts_begin(&current->tls, worker.counters, self->slot, loop);
     access_log_start(&worker.access_log, loop, current->access_log,
                      (enum access_log_format)current->settings->log_format, worker.counters);
     drop_privileges(master);

@@ -275,12 +275,12 @@ def test_bad_input_is_refused_in_one_line(arguments: list[str], complaint: str, 
 NONSENSE = {"ADDR": "nowhere", "N": "many", "CORES": "many", "SECS": "long", "T": "soon", "VERSION": "SSLv3",
             "LIST": "nonsense", "NAME": "nonsense", "USER": "no-such-user", "GROUP": "no-such-group",
             "FILE": "/no/such/folder/file", "DIR": "/no/such/folder", "on|off": "maybe", "text|json": "xml",
-            "required|optional": "perhaps", "sealed|stud": "open", "[=v1|v2]": "=v3"}
+            "PATTERN": "x*", "required|optional|none": "perhaps", "sealed|stud": "open", "[=v1|v2]": "=v3"}
 NONSENSE_OF = {"alpn": ",", "verify-name": "n" * 256}
 
 
 def test_every_option_refuses_a_value_that_means_nothing_and_is_named(ecdsa: str) -> None:
-    found = re.findall(r"^  (?:-.,|   ) --([a-z0-9-]+)(?: ([A-Z]+|[a-z]+\|[a-z]+)|(\[=\S+\]))(?= |$)",
+    found = re.findall(r"^  (?:-.,|   ) --([a-z0-9-]+)(?: ([A-Z]+|[a-z]+(?:\|[a-z]+)+)|(\[=\S+\]))(?= |$)",
                        run("proxy", "--help").stdout, re.MULTILINE)
     assert len(found) > 40
     for name, value, optional in found:
