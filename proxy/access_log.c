@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "access_log.h"
 
+#include "alpn.h"
 #include "bytes.h"
 #include "log.h"
 
@@ -128,7 +129,7 @@ static void put_agreement(struct writer *line, enum access_log_format format, co
     else
         put_text(line, SSL_session_reused(ssl) ? "yes" : "no");
     if (ssl)
-        SSL_get0_alpn_selected(ssl, &alpn, &alpn_length);
+        alpn_agreed(ssl, &alpn, &alpn_length);
     put_bytes_field(line, format, "alpn", alpn, alpn_length);
 }
 

@@ -361,8 +361,8 @@ static bool prepare_header(struct connection *connection) {
         free(connection->header);
         connection->header = NULL;
     } else {
-        buffer->end = proxy_header_make(buffer->bytes, kind, &connection->client_address, connection->client.fd,
-                                        connection->client.ssl);
+        buffer->end = proxy_header_make(buffer->bytes, kind, connection->worker->settings->proxy_authority != 0,
+                                        &connection->client_address, connection->client.fd, connection->client.ssl);
     }
     connection->header_bytes = buffer->end;
     return true;

@@ -23,6 +23,7 @@ static const struct proxy_settings defaults = {
     .session_cache = 20000,
     .tickets = 1,
     .num_tickets = 1,
+    .proxy_authority = 1,
     .session_lifetime_ns = 3600 * NS_PER_S,
     .handshake_timeout_ns = 10 * NS_PER_S,
     .connect_timeout_ns = 5 * NS_PER_S,
@@ -66,11 +67,11 @@ static const char *parse_backend(void *target, const char *value) {
     return resolver_read(&settings.backend_addresses, value);
 }
 
-static bool write_ip, write_ipv4, proxy_proxy;
+static bool write_ip, write_ipv4, write_proxy_v1, write_proxy_v2, proxy_proxy;
 static int write_proxy = -1;
 
 static void forget_header(void) {
-    write_ip = write_ipv4 = proxy_proxy = false;
+    write_ip = write_ipv4 = write_proxy_v1 = write_proxy_v2 = proxy_proxy = false;
     write_proxy = -1;
     settings.header = HEADER_NONE;
 }
@@ -86,6 +87,8 @@ static const char *choose_header(void) {
         {"write-ip", write_ip, HEADER_IP},
         {"write-ipv4", write_ipv4, HEADER_IPV4},
         {"write-proxy", write_proxy >= 0, write_proxy == 1 ? HEADER_PROXY_V2 : HEADER_PROXY_V1},
+        {"write-proxy-v1", write_proxy_v1, HEADER_PROXY_V1},
+        {"write-proxy-v2", write_proxy_v2, HEADER_PROXY_V2},
         {"proxy-proxy", proxy_proxy, HEADER_PASSED_ON},
     };
     const char *first = NULL;
@@ -189,6 +192,11 @@ static const struct option_spec options[] = {
      "a PROXY header, version 1 if none is named; version 2 tells of TLS too (ALPN, SNI, version, cipher, group, "
      "certificates)",
      &write_proxy, .choices = proxy_versions, .value_if_none = "v1"},
+    {"write-proxy-v1", 0, OPTION_FLAG, NULL, "the same as --write-proxy=v1", &write_proxy_v1},
+    {"write-proxy-v2", 0, OPTION_FLAG, NULL, "the same as --write-proxy=v2", &write_proxy_v2},
+    {"proxy-authority", 0, OPTION_CHOICE, "on|off",
+     "whether version 2 has the name that the client asked for (SNI; default on)", &settings.proxy_authority,
+     .choices = off_on},
     {"proxy-proxy", 0, OPTION_FLAG, NULL,
      "the PROXY header, version 1 or 2, that every client must send before anything else, unchanged", &proxy_proxy},
     {"write-ip", 0, OPTION_FLAG, NULL,
@@ -412,6 +420,22 @@ static const char *check_certificates(void) {
     return NULL;
 }
 
+/* With --client there are no sessions of our clients: what is asked of them is not passed over in silence. */
+static const char *check_sessions(void) {
+    static char refusal[96];
+    const char *option = settings.session_cache && settings.session_cache != defaults.session_cache ? "session-cache"
+                         : settings.tickets != defaults.tickets                                     ? "tickets"
+                         : settings.num_tickets != defaults.num_tickets                             ? "num-tickets"
+                         : settings.ticket_rotation_ns                                              ? "ticket-rotation"
+                         : settings.session_lifetime_ns != defaults.session_lifetime_ns             ? "session-lifetime"
+                                                                                                    : NULL;
+
+    if (!settings.client_role || !option)
+        return NULL;
+    snprintf(refusal, sizeof refusal, "--%s: not together with --client", option);
+    return refusal;
+}
+
 /* What no single option can see. NULL, or why the whole is refused. */
 static const char *check_settings(void) {
     const char *reason;
@@ -419,6 +443,8 @@ static const char *check_settings(void) {
     reason = check_frontends();
     if (!reason)
         reason = check_certificates();
+    if (!reason)
+        reason = check_sessions();
     if (reason)
         return reason;
     if (!settings.backend)

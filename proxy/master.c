@@ -487,6 +487,8 @@ static void prepare(struct master *master, struct proxy_settings *settings) {
                                   (int)settings->workers * GENERATIONS);
     if (!reason)
         reason = make_configuration(&master->current, settings, master);
+    if (!reason && settings->test_only && settings->pidfile)
+        reason = pidfile_check(settings->pidfile);
     if (reason)
         fail(EXIT_USAGE, "%s", reason);
 }

@@ -119,7 +119,8 @@ struct proxy_settings {
     uint64_t keepalive_s;            /* TCP keep-alive probes to a client that is silent for so long; 0: none */
 
     enum proxy_header_kind header;
-    uint64_t maxconn; /* connections to the backend at once, of all workers; 0: no limit */
+    int proxy_authority; /* 1: version 2 of a PROXY header has the name that the client asked for */
+    uint64_t maxconn;    /* connections to the backend at once, of all workers; 0: no limit */
 
     uint64_t drain_timeout_ns; /* for connections to end after SIGTERM or a reload; 0: no limit */
 

@@ -304,6 +304,20 @@ def test_test_mode_checks_and_starts_nothing(ecdsa: str) -> None:
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
+def test_test_mode_finds_that_the_pid_file_could_not_be_written(ecdsa: str, tmp_path: Path) -> None:
+    def tested(pidfile: str) -> tuple[int, str]:
+        done = run("proxy", "-t", "-b", "127.0.0.1:1", "--pidfile", pidfile, ecdsa)
+        return done.returncode, done.stderr
+
+    missing = f"{tmp_path}/none/pid"
+    assert tested(missing) == (2, f"proxy: --pidfile: {missing}: No such file or directory\n")
+    assert tested(str(tmp_path)) == (2, f"proxy: --pidfile: {tmp_path}: not a regular file\n")
+    assert tested(f"{tmp_path}/pid") == (0, "") and not (tmp_path / "pid").exists()
+    # Of a proxy that runs: it is asked for its configuration to be tested before it is told to reload.
+    (tmp_path / "pid").write_text("1\n")
+    assert tested(f"{tmp_path}/pid") == (0, "")
+
+
 def test_statistics_speak_http_and_prometheus(ecdsa: str) -> None:
     with backend(echo) as to, proxy(to, ecdsa) as server:
         with connected(server) as tls:
