@@ -133,7 +133,12 @@ static const char *add_frontend(const char *text) {
     struct frontend frontend;
     const char *reason = frontend_parse(&frontend, text);
 
-    return reason ? reason : settings_add_frontend(&settings, &frontend);
+    if (reason)
+        return reason;
+    reason = settings_add_frontend(&settings, &frontend);
+    if (reason)
+        frontend_free(&frontend);
+    return reason;
 }
 
 static const char *parse_frontend(void *target, const char *value) {

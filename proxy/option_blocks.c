@@ -90,8 +90,7 @@ static const struct option_table frontend_table = {
 };
 
 static void forget_frontend(void) {
-    certificate_list_drop(&OWN.certificates, OWN.certificates.count);
-    free(OWN.where);
+    frontend_free(&OWN);
     memset(&front, 0, sizeof front);
 }
 

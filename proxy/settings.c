@@ -88,11 +88,14 @@ const char *settings_add_frontend(struct proxy_settings *settings, const struct 
     return NULL;
 }
 
+void frontend_free(struct frontend *frontend) {
+    certificate_list_drop(&frontend->certificates, frontend->certificates.count);
+    free(frontend->where);
+}
+
 void settings_drop_frontends(struct proxy_settings *settings, int count) {
-    for (int i = 0; i < count; i++) {
-        certificate_list_drop(&settings->frontends[i].certificates, settings->frontends[i].certificates.count);
-        free(settings->frontends[i].where);
-    }
+    for (int i = 0; i < count; i++)
+        frontend_free(&settings->frontends[i]);
     settings->frontend_count -= count;
     if (settings->frontend_count) {
         memmove(settings->frontends, settings->frontends + count,

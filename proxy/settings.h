@@ -147,6 +147,9 @@ struct proxy_settings {
 const char *certificate_list_add(struct certificate_list *list, const struct certificate_source *source);
 const char *settings_add_frontend(struct proxy_settings *settings, const struct frontend *frontend);
 
+/* What it owns. */
+void frontend_free(struct frontend *frontend);
+
 /* The first so many. */
 void certificate_list_drop(struct certificate_list *list, int count);
 void settings_drop_frontends(struct proxy_settings *settings, int count);

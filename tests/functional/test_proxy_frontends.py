@@ -180,13 +180,13 @@ def test_a_reload_moves_a_frontend_and_nobody_notices(workers: str, tmp_path: Pa
 def test_who_waits_at_a_frontend_that_goes_is_served(kind: str, tmp_path: Path) -> None:
     """Its workers are stopped, clients queue, a reload takes the frontend away: they were promised a connection."""
     goes = own_address() if kind == "TCP" else str(tmp_path / "front.sock")
-    with backend(echo) as to, configured(tmp_path, to, 2, f"frontend = {goes}",
+    with backend(echo) as to, configured(tmp_path, to, 2, "handshake-timeout = 5m", f"frontend = {goes}",
                                          "frontend = 127.0.0.1:0") as (server, write):
         worker = server.workers()[0]
         os.kill(worker, signal.SIGSTOP)
         try:
             with contextlib.ExitStack() as stack:
-                waiting = [stack.enter_context(dial(goes)) for _ in range(50)]
+                waiting = [stack.enter_context(dial(goes)) for _ in range(40)]
                 write("frontend = 127.0.0.1:0")
                 reload(server)
                 assert visit(server.addresses[1]) == "served"
