@@ -94,7 +94,7 @@ static const char *begin_block(struct reading *reading, char *brace) {
     const struct option_block *block = options_block(reading->scope[reading->depth].table, reading->key);
     struct scope *scope = &reading->scope[reading->depth + 1];
     const char *reason;
-    char where[512];
+    static char where[512];
     int length;
 
     if (!only_comment_follows(brace + 1))
