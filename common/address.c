@@ -122,6 +122,11 @@ bool address_is_equal(const struct address *one, const struct address *other) {
     return one->length == other->length && memcmp(&one->sockaddr, &other->sockaddr, one->length) == 0;
 }
 
+bool address_has_port_0(const struct address *address) {
+    /* sin_port and sin6_port are in the same place. */
+    return !address_is_local(address) && address->sockaddr.ipv4.sin_port == 0;
+}
+
 void address_unmap(struct address *address) {
     const struct sockaddr_in6 mapped = address->sockaddr.ipv6;
     struct sockaddr_in *ipv4 = &address->sockaddr.ipv4;

@@ -44,6 +44,9 @@ const char *address_resolve_number(struct address_list *list, const char *text);
 
 bool address_is_equal(const struct address *one, const struct address *other);
 
+/* That of a TCP address which asks for any free port. */
+bool address_has_port_0(const struct address *address);
+
 /* An IPv4 peer of an IPv6 socket (::ffff:a.b.c.d) becomes what it is; any other address stays as it is. */
 void address_unmap(struct address *address);
 

@@ -59,23 +59,97 @@ static void trim(char *value) {
     *end = '\0';
 }
 
-/* One line without its end. *key is set as soon as it is known, for the refusal. */
-static const char *parse_line(const struct option_table *table, char *line, const char **key, const char **given) {
+/* Blocks in blocks: tables say which there are. */
+#define SCOPES_MAX 4
+
+/* Where reading is: in the file itself, or in a block. */
+struct scope {
+    const struct option_table *table;
+    const struct option_block *block; /* NULL: the file itself */
+    const char *key;                  /* of the block */
+    int line;                         /* where it began */
+};
+
+struct reading {
+    const char *name;
+    struct scope scope[SCOPES_MAX];
+    int depth; /* of the scope that is read */
+    int line;
+    /* Of this line, for the refusal, as soon as they are known. */
+    const char *key, *value;
+};
+
+/* "FILE:LINE: BLOCK: KEY: ". Returns how much was written. */
+static int write_where(const struct reading *reading, int line, int depth, const char *key, char *text, size_t size) {
+    int length = snprintf(text, size, "%.255s:%d: ", reading->name, line);
+
+    for (int i = 1; i <= depth; i++)
+        length += snprintf(text + length, size - (size_t)length, "%.31s: ", reading->scope[i].key);
+    if (key)
+        length += snprintf(text + length, size - (size_t)length, "%.63s: ", key);
+    return length;
+}
+
+static const char *begin_block(struct reading *reading, char *brace) {
+    const struct option_block *block = options_block(reading->scope[reading->depth].table, reading->key);
+    struct scope *scope = &reading->scope[reading->depth + 1];
+    const char *reason;
+    static char where[512];
+    int length;
+
+    if (!only_comment_follows(brace + 1))
+        return "a block begins and ends on lines of its own";
+    if (reading->depth + 1 == SCOPES_MAX)
+        return "blocks in blocks go no deeper";
+    length = write_where(reading, reading->line, reading->depth, reading->key, where, sizeof where);
+    where[length - 2] = '\0'; /* without the last ": " */
+    reason = block->begin(where);
+    if (reason)
+        return reason;
+    *scope = (struct scope){.table = block->table, .block = block, .key = reading->key, .line = reading->line};
+    reading->depth++;
+    return NULL;
+}
+
+/* What is wrong with a whole block is told of the line where it began. */
+static const char *end_block(struct reading *reading, char *brace) {
+    const struct scope *scope = &reading->scope[reading->depth];
+    const char *reason;
+
+    if (!only_comment_follows(brace + 1))
+        return "something follows the closing brace";
+    if (!scope->block)
+        return "there is no block to close";
+    reason = scope->block->end();
+    if (reason)
+        reading->line = scope->line;
+    else
+        reading->depth--;
+    return reason;
+}
+
+/* One line without its end. */
+static const char *parse_line(struct reading *reading, char *line) {
+    const struct option_table *table = reading->scope[reading->depth].table;
     char *at = skip_blanks(line), *value;
     const char *reason;
     bool quoted;
 
     if (!*at || *at == '#')
         return NULL;
+    if (*at == '}')
+        return end_block(reading, at);
     value = at;
     while (is_name(*value))
         value++;
     if (value == at || *skip_blanks(value) != '=')
         return "not NAME = VALUE";
-    *key = at;
+    reading->key = at;
     at = skip_blanks(value) + 1;
     *value = '\0';
     value = skip_blanks(at);
+    if (*value == '{' && options_block(table, reading->key))
+        return begin_block(reading, value);
     quoted = *value == '"' || *value == '\'';
     if (quoted) {
         reason = unquote(&value);
@@ -88,28 +162,38 @@ static const char *parse_line(const struct option_table *table, char *line, cons
     }
     if (!*value)
         return quoted ? NULL : "has no value";
-    *given = value;
-    return options_set(table, *key, value);
+    reading->value = value;
+    return options_set(table, reading->key, value);
+}
+
+static const char *refuse(const struct reading *reading, const char *reason) {
+    int length = write_where(reading, reading->line, reading->depth, reading->key, refusal, sizeof refusal);
+
+    snprintf(refusal + length, sizeof refusal - (size_t)length, "%.127s%s%.255s", reading->value ? reading->value : "",
+             reading->value ? ": " : "", reason);
+    return refusal;
 }
 
 const char *config_file_parse(const struct option_table *table, const char *name, char *text, size_t length) {
-    int number = 1;
+    struct reading reading = {.name = name, .scope = {{.table = table}}, .line = 1};
 
-    for (char *line = text, *end; line < text + length; line = end + 1, number++) {
-        const char *key = NULL, *value = NULL, *reason;
+    for (char *line = text, *end; line < text + length; line = end + 1, reading.line++) {
+        const char *reason;
 
+        reading.key = reading.value = NULL;
         end = memchr(line, '\n', (size_t)(text + length - line));
         if (!end)
             end = text + length;
         *end = '\0';
-        reason = strlen(line) == (size_t)(end - line) ? parse_line(table, line, &key, &value) : "holds a zero byte";
-        if (!reason)
-            continue;
-        snprintf(refusal, sizeof refusal, "%.255s:%d: %.63s%s%.127s%s%.255s", name, number, key ? key : "",
-                 key ? ": " : "", value ? value : "", value ? ": " : "", reason);
-        return refusal;
+        reason = strlen(line) == (size_t)(end - line) ? parse_line(&reading, line) : "holds a zero byte";
+        if (reason)
+            return refuse(&reading, reason);
     }
-    return NULL;
+    if (!reading.depth)
+        return NULL;
+    reading.key = reading.value = NULL;
+    reading.line = reading.scope[reading.depth].line;
+    return refuse(&reading, "the block is not closed");
 }
 
 /* The whole file with a zero after it, or NULL and *why. */

@@ -9,7 +9,12 @@
  *   pem-file = "a.pem"
  *   quiet    = yes
  *
- * A value that is empty, in quotes, leaves the option as it is: so stud writes what is not set.
+ * A value that is empty, in quotes, leaves the option as it is: so stud writes what is not set. An option that may be a
+ * block is one where its value begins with a brace, and then has lines of its own:
+ *
+ *   frontend = {
+ *       port = 443
+ *   }
  */
 #include "options.h"
 

@@ -37,6 +37,36 @@ static void print_wrapped(const char *text, const char *indent, int columns, FIL
     fprintf(out, "%s\n", text);
 }
 
+/* Options that are the same as outside, where they are described, have no help of their own. */
+static void print_block_help(const struct option_spec *option, FILE *out) {
+    const struct option_table *table = option->block->table;
+    const char *separator = "";
+    char names[512] = "";
+
+    fprintf(out, "\nIn a block of the configuration file, %s = { }, a line each:\n", option->name);
+    for (int i = 0; i < table->count; i++) {
+        const struct option_spec *inner = &table->options[i];
+        size_t length = strlen(names);
+        char left[128];
+
+        if (!inner->help) {
+            snprintf(names + length, sizeof names - length, "%s%s", separator, inner->name);
+            separator = ", ";
+            continue;
+        }
+        snprintf(left, sizeof left, "      %s = %s", inner->name, inner->value_name);
+        if (strlen(left) < HELP_COLUMN - 1)
+            fprintf(out, "%-*s", HELP_COLUMN, left);
+        else
+            fprintf(out, "%s\n%*s", left, HELP_COLUMN, "");
+        print_wrapped(inner->help, "", HELP_COLUMN, out);
+    }
+    if (*names) {
+        fprintf(out, "      as above, for it alone: ");
+        print_wrapped(names, "", strlen("      as above, for it alone: "), out);
+    }
+}
+
 void options_print_help(const struct option_table *table, FILE *out) {
     fprintf(out, "usage: %s %s\n\n%s\n", table->program, table->usage, table->summary);
     for (int i = 0; i < table->count; i++) {
@@ -61,6 +91,9 @@ void options_print_help(const struct option_table *table, FILE *out) {
             fprintf(out, "%s\n%*s", left, HELP_COLUMN, "");
         print_wrapped(option->help, "", HELP_COLUMN, out);
     }
+    for (int i = 0; i < table->count; i++)
+        if (table->options[i].block)
+            print_block_help(&table->options[i], out);
 }
 
 static const char *limit_reason(const struct option_spec *option, uint64_t value) {
@@ -125,6 +158,23 @@ static void print_quoted(const char *text, FILE *out) {
     putc('"', out);
 }
 
+/* Commented out. */
+static void print_block_form(const struct option_spec *option, int indent, FILE *out) {
+    const struct option_table *table = option->block->table;
+
+    fprintf(out, "#%*s%s = {\n", indent, "", option->name);
+    for (int i = 0; i < table->count; i++) {
+        const struct option_spec *inner = &table->options[i];
+
+        if (inner->block)
+            print_block_form(inner, indent + 4, out);
+        else
+            fprintf(out, "#%*s%s = %s\n", indent + 4, "", inner->name,
+                    inner->value_name ? inner->value_name : "yes|no");
+    }
+    fprintf(out, "#%*s}\n", indent, "");
+}
+
 void options_print_config(const struct option_table *table, FILE *out) {
     char text[OPTION_TEXT_MAX];
 
@@ -150,6 +200,8 @@ void options_print_config(const struct option_table *table, FILE *out) {
         else
             fprintf(out, "%s", value);
         putc('\n', out);
+        if (option->block)
+            print_block_form(option, 3, out);
     }
 }
 
@@ -220,6 +272,12 @@ static const struct option_spec *find_option(const struct option_table *table, c
             return option;
     }
     return NULL;
+}
+
+const struct option_block *options_block(const struct option_table *table, const char *name) {
+    const struct option_spec *option = find_option(table, name);
+
+    return option ? option->block : NULL;
 }
 
 static const char *set_flag(bool *target, const char *value) {

@@ -21,6 +21,18 @@ enum option_kind {
     OPTION_VERSION,  /* print the version and exit 0 */
 };
 
+struct option_table;
+
+/*
+ * What an option may be in a configuration file instead of a value: NAME = {, options of another table, one a line, and
+ * }. Both functions give NULL or why the block is refused.
+ */
+struct option_block {
+    const struct option_table *table;
+    const char *(*begin)(const char *where); /* "FILE:LINE: NAME" of its first line, valid during the call */
+    const char *(*end)(void);
+};
+
 struct option_spec {
     const char *name; /* without dashes; NULL: a heading for --help, whose text is in help */
     char letter;      /* 0: no short form */
@@ -35,6 +47,7 @@ struct option_spec {
     const char *alias;         /* what older configuration files call it */
     bool command_line_only;    /* refused in a configuration file */
     bool zero_too;             /* 0 is good, whatever min is */
+    const struct option_block *block; /* NULL: a value is all it can be */
     /* OPTION_PARSE: the value as text (OPTION_TEXT_MAX bytes), for options_print_config; NULL: nothing is set. */
     const char *(*format)(const void *target, char *text);
 };
@@ -48,6 +61,9 @@ struct option_table {
     const struct option_spec *options;
     int count;
 };
+
+/* The block that the option of this name may be, or NULL. */
+const struct option_block *options_block(const struct option_table *table, const char *name);
 
 /*
  * Reads argv into the targets and returns the index of the first operand (argv is permuted as getopt does). Whatever is
@@ -66,7 +82,10 @@ const char *options_read(const struct option_table *table, int argc, char **argv
  */
 const char *options_set(const struct option_table *table, const char *name, const char *value);
 
-/* The options as a configuration file with the values that their targets have now; what is not set is commented out. */
+/*
+ * The options as a configuration file with the values that their targets have now; what is not set is commented out,
+ * and so is the form of each block.
+ */
 void options_print_config(const struct option_table *table, FILE *out);
 
 void options_print_help(const struct option_table *table, FILE *out);

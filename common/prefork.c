@@ -306,6 +306,8 @@ const char *prefork_renew(struct prefork *pool) {
     }
     renewed = start_generation(pool);
     error = errno;
+    if (renewed && pool->renewed)
+        pool->renewed(pool->context);
     /* Those who retire are the old ones, or, after a failure, the new: they may have taken connections meanwhile. */
     for (int slot = 0; slot < slots; slot++)
         if ((pool->worker[slot].generation == pool->generation) != renewed)

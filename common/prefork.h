@@ -54,6 +54,8 @@ struct prefork {
     /* In the master, on SIGINT, SIGTERM or SIGHUP. NULL: SIGINT and SIGTERM are passed on by prefork_end, SIGHUP
      * ignored. */
     void (*signalled)(int signal_number, void *context);
+    /* In the master, when a new generation is there and those of before are about to be told. May be NULL. */
+    void (*renewed)(void *context);
     /* In the master, after a worker ended (wait_status as of waitpid), or could not be forked. May be NULL. */
     void (*ended)(const struct prefork_worker *worker, int wait_status, void *context);
     /* More processes, which are no workers and live as long as the master. */

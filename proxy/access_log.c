@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "access_log.h"
 
+#include "alpn.h"
 #include "bytes.h"
 #include "log.h"
 
@@ -128,7 +129,7 @@ static void put_agreement(struct writer *line, enum access_log_format format, co
     else
         put_text(line, SSL_session_reused(ssl) ? "yes" : "no");
     if (ssl)
-        SSL_get0_alpn_selected(ssl, &alpn, &alpn_length);
+        alpn_agreed(ssl, &alpn, &alpn_length);
     put_bytes_field(line, format, "alpn", alpn, alpn_length);
 }
 
@@ -141,6 +142,7 @@ size_t access_log_line(char *text, enum access_log_format format, const char *da
     if (format == ACCESS_LOG_JSON)
         writer_u8(&line, '"');
     put_field(&line, format, "client", format_client(visit->client, client));
+    put_field(&line, format, "frontend", visit->frontend);
     put_field(&line, format, "sni", visit->ssl ? SSL_get_servername(visit->ssl, TLSEXT_NAMETYPE_host_name) : NULL);
     put_agreement(&line, format, visit);
     put_number_field(&line, format, "bytes_from_client", visit->bytes_from_client);

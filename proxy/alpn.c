@@ -16,8 +16,12 @@ static bool holds(const struct alpn *alpn, const char *name, size_t length) {
 const char *alpn_parse(struct alpn *alpn, const char *list) {
     alpn->length = 0;
     for (const char *name = list;; name++) {
-        size_t length = strcspn(name, ",");
+        size_t span, length;
 
+        name += strspn(name, " \t");
+        length = span = strcspn(name, ",");
+        while (length > 0 && (name[length - 1] == ' ' || name[length - 1] == '\t'))
+            length--;
         if (length == 0 || length > 255)
             return tls_reason("--alpn: %s: the name of a protocol has 1 to 255 bytes", list);
         if (holds(alpn, name, length))
@@ -27,7 +31,7 @@ const char *alpn_parse(struct alpn *alpn, const char *list) {
         alpn->wire[alpn->length] = (uint8_t)length;
         memcpy(alpn->wire + alpn->length + 1, name, length);
         alpn->length += 1 + (unsigned)length;
-        name += length;
+        name += span;
         if (!*name)
             return NULL;
     }
@@ -46,6 +50,28 @@ static int choose(SSL *ssl, const unsigned char **chosen, unsigned char *chosen_
     return SSL_TLSEXT_ERR_OK;
 }
 
+#ifndef OPENSSL_NO_NEXTPROTONEG
+static int show(SSL *ssl, const unsigned char **list, unsigned *length, void *user) {
+    (void)ssl;
+    const struct alpn *alpn = user;
+
+    *list = alpn->wire;
+    *length = alpn->length;
+    return SSL_TLSEXT_ERR_OK;
+}
+#endif
+
 void alpn_serve(SSL_CTX *context, const struct alpn *alpn) {
     SSL_CTX_set_alpn_select_cb(context, choose, (void *)(uintptr_t)alpn);
+#ifndef OPENSSL_NO_NEXTPROTONEG
+    SSL_CTX_set_next_protos_advertised_cb(context, show, (void *)(uintptr_t)alpn);
+#endif
+}
+
+void alpn_agreed(const SSL *ssl, const unsigned char **name, unsigned *length) {
+    SSL_get0_alpn_selected(ssl, name, length);
+#ifndef OPENSSL_NO_NEXTPROTONEG
+    if (!*length)
+        SSL_get0_next_proto_negotiated(ssl, name, length);
+#endif
 }

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #ifndef PROXY_ALPN_H
 #define PROXY_ALPN_H
-/* Application-Layer Protocol Negotiation, RFC 7301. */
+/*
+ * Application-Layer Protocol Negotiation, RFC 7301; and what there was before it, Next Protocol Negotiation, in which
+ * the server shows its list and the client chooses (TLS 1.2 and before).
+ */
 #include <openssl/ssl.h>
 #include <stdint.h>
 
@@ -13,7 +16,7 @@ struct alpn {
     unsigned length; /* 0: none */
 };
 
-/* Of "h2,http/1.1". NULL, or why not. */
+/* Of "h2,http/1.1", or "h2, http/1.1". NULL, or why not. */
 const char *alpn_parse(struct alpn *alpn, const char *list);
 
 /*
@@ -21,5 +24,8 @@ const char *alpn_parse(struct alpn *alpn, const char *list);
  * no_application_protocol, one that has no ALPN is served without. alpn must outlive the context.
  */
 void alpn_serve(SSL_CTX *context, const struct alpn *alpn);
+
+/* What was agreed in either way; *length 0: nothing. */
+void alpn_agreed(const SSL *ssl, const unsigned char **name, unsigned *length);
 
 #endif

@@ -5,12 +5,9 @@
 #include "tls_reason.h"
 
 #include <openssl/err.h>
-#include <openssl/evp.h>
 #include <stdio.h>
-#include <string.h>
 
-static const char *load_authorities(SSL_CTX *context, const char *file) {
-    STACK_OF(X509_NAME) * names;
+static const char *load_authorities(struct client_verification *verification, const char *file) {
     const char *why;
     FILE *readable = regular_file_open(file, &why);
 
@@ -18,49 +15,75 @@ static const char *load_authorities(SSL_CTX *context, const char *file) {
         return tls_reason("--client-ca: %s: cannot be read: %s", file, why);
     fclose(readable);
     ERR_clear_error();
-    /* Clients are told the names, so that they know which of their certificates to send. */
-    names = SSL_load_client_CA_file(file);
-    if (!names || SSL_CTX_load_verify_file(context, file) != 1) {
-        sk_X509_NAME_pop_free(names, X509_NAME_free);
-        ERR_clear_error();
-        return tls_reason("--client-ca: %s: no certificate can be read", file);
-    }
-    SSL_CTX_set_client_CA_list(context, names);
-    return NULL;
+    verification->authorities = X509_STORE_new();
+    verification->names = SSL_load_client_CA_file(file);
+    if (verification->authorities && verification->names && X509_STORE_load_file(verification->authorities, file) == 1)
+        return NULL;
+    client_verification_free(verification);
+    ERR_clear_error();
+    return tls_reason("--client-ca: %s: no certificate can be read", file);
 }
 
-/* Certificates come in no particular order: their fingerprints are added up. */
-static bool add_authorities(SSL_CTX *context, uint8_t *sum) {
-    const STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(SSL_CTX_get_cert_store(context));
-    unsigned char fingerprint[EVP_MAX_MD_SIZE];
-    unsigned length;
-
-    for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
-        const X509 *authority = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
-        if (authority && X509_digest(authority, EVP_sha256(), fingerprint, &length) != 1)
-            return false;
-        for (unsigned at = 0; authority && at < length && at < SSL_MAX_SID_CTX_LENGTH; at++)
-            sum[at] = (uint8_t)(sum[at] + fingerprint[at]);
-    }
-    return true;
-}
-
-const char *client_verification_set_up(SSL_CTX *context, const struct proxy_settings *settings) {
-    uint8_t id_context[SSL_MAX_SID_CTX_LENGTH] = "tlsdyno";
-    bool optional = settings->client_verify == CLIENT_VERIFY_OPTIONAL;
+const char *client_verification_read(struct client_verification *verification, const char *client_ca,
+                                     enum client_verify verify) {
     const char *reason;
 
-    if (settings->client_ca) {
-        reason = load_authorities(context, settings->client_ca);
-        if (reason)
-            return reason;
-        SSL_CTX_set_verify(context, SSL_VERIFY_PEER | (optional ? 0 : SSL_VERIFY_FAIL_IF_NO_PEER_CERT), NULL);
-        id_context[sizeof "tlsdyno"] = optional ? 'o' : 'r';
-        if (!add_authorities(context, id_context))
-            return "out of memory";
-    } else if (settings->client_verify != CLIENT_VERIFY_NOT_GIVEN) {
-        return "--client-verify: only with --client-ca";
+    *verification = (struct client_verification){.mode = SSL_VERIFY_NONE};
+    if (verify == CLIENT_VERIFY_NONE)
+        return NULL;
+    if (!client_ca)
+        return verify == CLIENT_VERIFY_NOT_GIVEN ? NULL : "--client-verify: only with --client-ca";
+    reason = load_authorities(verification, client_ca);
+    if (!reason)
+        verification->mode = SSL_VERIFY_PEER | (verify == CLIENT_VERIFY_OPTIONAL ? 0 : SSL_VERIFY_FAIL_IF_NO_PEER_CERT);
+    return reason;
+}
+
+/* Certificates come in no particular order. */
+bool client_verification_identify(const struct client_verification *verification, struct session_identity *identity) {
+    const STACK_OF(X509_OBJECT) * objects;
+    bool done = true;
+
+    if (verification->mode == SSL_VERIFY_NONE)
+        return true;
+    done = session_identity_add(identity, &verification->mode, sizeof verification->mode);
+    objects = X509_STORE_get0_objects(verification->authorities);
+    for (int i = 0; done && i < sk_X509_OBJECT_num(objects); i++) {
+        const X509 *authority = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
+        unsigned char *der = NULL;
+        int length = authority ? i2d_X509(authority, &der) : 0;
+
+        if (authority)
+            done = length > 0 && session_identity_add(identity, der, (size_t)length);
+        OPENSSL_free(der);
     }
-    SSL_CTX_set_session_id_context(context, id_context, sizeof id_context);
-    return NULL;
+    return done;
+}
+
+bool client_verification_use(const struct client_verification *verification, SSL_CTX *context) {
+    STACK_OF(X509_NAME) * names;
+
+    if (verification->mode == SSL_VERIFY_NONE)
+        return true;
+    names = SSL_dup_CA_list(verification->names);
+    SSL_CTX_set_verify(context, verification->mode, NULL);
+    SSL_CTX_set_client_CA_list(context, names);
+    return names && SSL_CTX_set1_verify_cert_store(context, verification->authorities) == 1;
+}
+
+bool client_verification_use_once(const struct client_verification *verification, SSL *ssl) {
+    STACK_OF(X509_NAME) *names = NULL;
+
+    SSL_set_verify(ssl, verification->mode, NULL);
+    if (verification->mode == SSL_VERIFY_NONE)
+        return true;
+    names = SSL_dup_CA_list(verification->names);
+    SSL_set_client_CA_list(ssl, names);
+    return names && SSL_set1_verify_cert_store(ssl, verification->authorities) == 1;
+}
+
+void client_verification_free(struct client_verification *verification) {
+    X509_STORE_free(verification->authorities);
+    sk_X509_NAME_pop_free(verification->names, X509_NAME_free);
+    *verification = (struct client_verification){.mode = SSL_VERIFY_NONE};
 }

@@ -18,6 +18,7 @@ static void report_end(const struct connection *connection, enum close_reason re
     const struct stream *tls = connection->worker->settings->client_role ? &connection->backend : &connection->client;
     struct visit visit = {
         .client = &connection->client_address,
+        .frontend = connection->door->name,
         .ssl = tls->ssl,
         .bytes_from_client =
             connection->up.moved > connection->header_bytes ? connection->up.moved - connection->header_bytes : 0,
@@ -33,6 +34,8 @@ static void report_end(const struct connection *connection, enum close_reason re
         visit.failure = HANDSHAKE_timeout;
     else if (reason == CLOSE_handshake_failed)
         visit.failure = handshake_failure_of(tls->tls_error, tls->error);
+    if (visit.failure != HANDSHAKE_NO_FAILURE)
+        stats_add(&connection->door->counters->handshakes_failed, 1);
     visit_ended(connection->worker, &visit);
 }
 
@@ -42,6 +45,7 @@ static void close_connection(struct connection *connection, enum close_reason re
 
     report_end(connection, reason);
     stats_add(&worker->counters->closed[reason], 1);
+    stats_add(&connection->door->counters->connections_closed, 1);
     ev_io_stop(worker->loop, &connection->client_watcher);
     ev_io_stop(worker->loop, &connection->backend_watcher);
     ev_timer_stop(worker->loop, &connection->timer);
@@ -227,9 +231,11 @@ static void relay(struct connection *connection, int client_events, int backend_
 
 static void count_handshake(struct connection *connection, const SSL *ssl) {
     struct worker_counters *counters = connection->worker->counters;
+    struct frontend_counters *here = connection->door->counters;
 
     connection->handshake_done_ns = monotonic_ns();
     stats_add(SSL_session_reused(ssl) ? &counters->handshakes_resumed : &counters->handshakes_full, 1);
+    stats_add(SSL_session_reused(ssl) ? &here->handshakes_resumed : &here->handshakes_full, 1);
     slowdown_after_handshake();
 }
 
@@ -252,7 +258,8 @@ static void shake_hands_with_backend(struct connection *connection) {
         }
     }
     if (!failed && !backend->ssl &&
-        (!stream_open_tls(backend, backend->fd, worker->tls, false) || !tls_context_prepare_client(backend->ssl))) {
+        (!stream_open_tls(backend, backend->fd, connection->door->tls, false) ||
+         !tls_context_prepare_client(backend->ssl))) {
         close_connection(connection, CLOSE_no_resources);
         return;
     }
@@ -354,8 +361,8 @@ static bool prepare_header(struct connection *connection) {
         free(connection->header);
         connection->header = NULL;
     } else {
-        buffer->end = proxy_header_make(buffer->bytes, kind, &connection->client_address, connection->client.fd,
-                                        connection->client.ssl);
+        buffer->end = proxy_header_make(buffer->bytes, kind, connection->worker->settings->proxy_authority != 0,
+                                        &connection->client_address, connection->client.fd, connection->client.ssl);
     }
     connection->header_bytes = buffer->end;
     return true;
@@ -434,7 +441,7 @@ static void begin_client(struct connection *connection) {
         ask_for_backend(connection);
         return;
     }
-    if (!stream_open_tls(&connection->client, connection->client.fd, worker->tls, true)) {
+    if (!stream_open_tls(&connection->client, connection->client.fd, connection->door->tls, true)) {
         close_connection(connection, CLOSE_no_resources);
         return;
     }
@@ -514,17 +521,20 @@ static void time_out(struct ev_loop *loop, ev_timer *timer, int events) {
     }
 }
 
-void connection_new(struct worker *worker, int fd, const struct address *client) {
+void connection_new(const struct door *door, int fd, const struct address *client) {
     struct connection *connection = calloc(1, sizeof *connection);
+    struct worker *worker = door->worker;
 
     worker->connections++;
     if (!connection) {
         close(fd);
         stats_add(&worker->counters->closed[CLOSE_no_resources], 1);
+        stats_add(&door->counters->connections_closed, 1);
         worker_connection_ended(worker);
         return;
     }
     connection->worker = worker;
+    connection->door = door;
     connection->client_address = *client;
     address_unmap(&connection->client_address);
     connection->accepted_ns = monotonic_ns();

@@ -29,6 +29,7 @@ enum connection_state { PROXY_HEADER, CLIENT_HANDSHAKE, QUEUED, CONNECT, BACKEND
 
 struct connection {
     struct worker *worker;
+    const struct door *door;
     enum connection_state state;
     struct stream client, backend;
     struct pump up, down;          /* client -> backend, backend -> client */
@@ -48,7 +49,7 @@ struct connection {
 };
 
 /* Takes over fd, a client that was just accepted and counted as such. It closes and frees itself. */
-void connection_new(struct worker *worker, int fd, const struct address *client);
+void connection_new(const struct door *door, int fd, const struct address *client);
 
 /* What the queue of admission calls: owner is a connection. */
 void connection_admitted(void *owner);

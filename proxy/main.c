@@ -5,10 +5,12 @@
 #include "config_file.h"
 #include "log.h"
 #include "master.h"
+#include "option_blocks.h"
+#include "option_values.h"
 #include "options.h"
+#include "pem_folder.h"
 #include "prefork.h"
 #include "resolver.h"
-#include "tls_credentials.h"
 #include "units.h"
 
 #include <stdio.h>
@@ -21,6 +23,7 @@ static const struct proxy_settings defaults = {
     .session_cache = 20000,
     .tickets = 1,
     .num_tickets = 1,
+    .proxy_authority = 1,
     .session_lifetime_ns = 3600 * NS_PER_S,
     .handshake_timeout_ns = 10 * NS_PER_S,
     .connect_timeout_ns = 5 * NS_PER_S,
@@ -31,16 +34,14 @@ static const struct proxy_settings defaults = {
     .keepalive_s = 3600,
 };
 
+#define DEFAULT_FRONTEND "*:8443"
+
 /* What the option table fills: a copy is what the proxy runs with. */
 static struct proxy_settings settings;
 
 /* What the proxy was started with, for a reload. */
 static int argument_count;
 static char **arguments;
-
-static const char *parse_address(void *target, const char *value) {
-    return address_parse(target, value);
-}
 
 static const char *format_address(const void *target, char *text) {
     return ((const struct address *)target)->length ? address_format(target, text) : NULL;
@@ -52,13 +53,7 @@ static const char *format_text(const void *target, char *text) {
 }
 
 static const char *add_certificate(const char *file) {
-    const char **longer = realloc(settings.certificates, sizeof *longer * (size_t)(settings.certificate_count + 1));
-
-    if (!longer)
-        return "out of memory";
-    settings.certificates = longer;
-    longer[settings.certificate_count++] = file;
-    return NULL;
+    return certificate_list_add(&settings.certificates, &(struct certificate_source){.file = file});
 }
 
 static const char *parse_pem_file(void *target, const char *value) {
@@ -72,11 +67,11 @@ static const char *parse_backend(void *target, const char *value) {
     return resolver_read(&settings.backend_addresses, value);
 }
 
-static bool write_ip, write_ipv4, proxy_proxy;
+static bool write_ip, write_ipv4, write_proxy_v1, write_proxy_v2, proxy_proxy;
 static int write_proxy = -1;
 
 static void forget_header(void) {
-    write_ip = write_ipv4 = proxy_proxy = false;
+    write_ip = write_ipv4 = write_proxy_v1 = write_proxy_v2 = proxy_proxy = false;
     write_proxy = -1;
     settings.header = HEADER_NONE;
 }
@@ -92,6 +87,8 @@ static const char *choose_header(void) {
         {"write-ip", write_ip, HEADER_IP},
         {"write-ipv4", write_ipv4, HEADER_IPV4},
         {"write-proxy", write_proxy >= 0, write_proxy == 1 ? HEADER_PROXY_V2 : HEADER_PROXY_V1},
+        {"write-proxy-v1", write_proxy_v1, HEADER_PROXY_V1},
+        {"write-proxy-v2", write_proxy_v2, HEADER_PROXY_V2},
         {"proxy-proxy", proxy_proxy, HEADER_PASSED_ON},
     };
     const char *first = NULL;
@@ -132,6 +129,28 @@ static const char *format_shared_cache_if(const void *target, char *text) {
     return ((const struct sharing *)target)->interface_text;
 }
 
+static const char *add_frontend(const char *text) {
+    struct frontend frontend;
+    const char *reason = frontend_parse(&frontend, text);
+
+    if (reason)
+        return reason;
+    reason = settings_add_frontend(&settings, &frontend);
+    if (reason)
+        frontend_free(&frontend);
+    return reason;
+}
+
+static const char *parse_frontend(void *target, const char *value) {
+    (void)target;
+    return add_frontend(value);
+}
+
+static const char *format_frontend(const void *target, char *text) {
+    (void)target, (void)text;
+    return DEFAULT_FRONTEND;
+}
+
 static const char *parse_stats(void *target, const char *value) {
     settings.has_stats = true;
     return address_parse(target, value);
@@ -139,22 +158,6 @@ static const char *parse_stats(void *target, const char *value) {
 
 static const char *parse_cpus(void *target, const char *value) {
     return cpu_list_parse(target, value);
-}
-
-static const char *parse_version(void *target, const char *value) {
-    int version = tls_version_parse(value);
-
-    if (!version)
-        return "must be one of TLSv1 TLSv1.1 TLSv1.2 TLSv1.3";
-    *(int *)target = version;
-    return NULL;
-}
-
-static const char *format_version(const void *target, char *text) {
-    int version = *(const int *)target;
-
-    (void)text;
-    return version ? tls_version_name(version) : NULL;
 }
 
 static const char *parse_ocsp(void *target, const char *value) {
@@ -166,15 +169,6 @@ static const char *parse_ocsp(void *target, const char *value) {
     return NULL;
 }
 
-static const char *parse_client_verify(void *target, const char *value) {
-    enum client_verify *verify = target;
-
-    *verify = strcmp(value, "required") == 0   ? CLIENT_VERIFY_REQUIRED
-              : strcmp(value, "optional") == 0 ? CLIENT_VERIFY_OPTIONAL
-                                               : CLIENT_VERIFY_NOT_GIVEN;
-    return *verify == CLIENT_VERIFY_NOT_GIVEN ? "must be one of required optional" : NULL;
-}
-
 static const char *const off_on[] = {"off", "on", NULL};
 static const char *const proxy_versions[] = {"v1", "v2", NULL};
 
@@ -183,8 +177,10 @@ static const char *const proxy_versions[] = {"v1", "v2", NULL};
 
 static const struct option_spec options[] = {
     SECTION("Addresses (HOST:PORT, [HOST]:PORT, *:PORT or /path.sock; port 0 takes any free one)"),
-    {"frontend", 'f', OPTION_PARSE, "ADDR", "where to take TLS connections (default *:8443)", &settings.frontend,
-     .parse = parse_address, .format = format_address},
+    {"frontend", 'f', OPTION_PARSE, "ADDR",
+     "where to take TLS connections (default *:8443): once for each address; HOST:PORT+FILE has a certificate of its "
+     "own",
+     &settings.frontends, .parse = parse_frontend, .format = format_frontend, .block = &frontend_block},
     {"backend", 'b', OPTION_PARSE, "ADDR",
      "where to pass them on to (required); the addresses of a name are used in turn, without those that refuse",
      &settings.backend, .parse = parse_backend, .format = format_text},
@@ -201,6 +197,11 @@ static const struct option_spec options[] = {
      "a PROXY header, version 1 if none is named; version 2 tells of TLS too (ALPN, SNI, version, cipher, group, "
      "certificates)",
      &write_proxy, .choices = proxy_versions, .value_if_none = "v1"},
+    {"write-proxy-v1", 0, OPTION_FLAG, NULL, "the same as --write-proxy=v1", &write_proxy_v1},
+    {"write-proxy-v2", 0, OPTION_FLAG, NULL, "the same as --write-proxy=v2", &write_proxy_v2},
+    {"proxy-authority", 0, OPTION_CHOICE, "on|off",
+     "whether version 2 has the name that the client asked for (SNI; default on)", &settings.proxy_authority,
+     .choices = off_on},
     {"proxy-proxy", 0, OPTION_FLAG, NULL,
      "the PROXY header, version 1 or 2, that every client must send before anything else, unchanged", &proxy_proxy},
     {"write-ip", 0, OPTION_FLAG, NULL,
@@ -218,39 +219,49 @@ static const struct option_spec options[] = {
 
     SECTION("TLS"),
     {"pem-file", 0, OPTION_PARSE, "FILE", "a certificate, like the operands: once for each", &settings.certificates,
-     .parse = parse_pem_file},
+     .parse = parse_pem_file, .block = &certificate_block},
+    {"pem-dir", 0, OPTION_STRING, "DIR", "a certificate in each file there, after all others, in the order of names",
+     &settings.pem_dir},
+    {"pem-dir-glob", 0, OPTION_STRING, "PATTERN", "only in files of such names, as *.pem", &settings.pem_dir_glob},
+    {"tls-protos", 0, OPTION_PARSE, "LIST",
+     "versions, with blanks between them, of SSLv3 (which nobody speaks any more), TLSv1.0, TLSv1.1, TLSv1.2, TLSv1.3",
+     &settings.versions.protos, .parse = parse_protos},
     {"tls-min", 0, OPTION_PARSE, "VERSION", "oldest version: TLSv1, TLSv1.1, TLSv1.2 (default) or TLSv1.3",
-     &settings.tls_min, .parse = parse_version, .format = format_version},
+     &settings.versions.min, .parse = parse_version, .format = format_version},
     {"tls-max", 0, OPTION_PARSE, "VERSION", "newest version (default: the newest that the TLS library has)",
-     &settings.tls_max, .parse = parse_version, .format = format_version},
+     &settings.versions.max, .parse = parse_version, .format = format_version},
     {"ciphers", 'c', OPTION_STRING, "LIST",
      "cipher suites of TLS 1.2 and before, in OpenSSL's notation (default: ECDHE with AES-GCM or ChaCha20)",
      &settings.ciphers},
     {"ciphersuites", 0, OPTION_STRING, "LIST", "cipher suites of TLS 1.3, colon-separated", &settings.ciphersuites},
-    {"groups", 0, OPTION_STRING, "LIST", "key exchange groups, colon-separated, such as X25519:P-256",
-     &settings.groups},
+    {"groups", 0, OPTION_STRING, "LIST", "key exchange groups, colon-separated, such as X25519:P-256", &settings.groups,
+     .alias = "ecdh-curve"},
     {"sigalgs", 0, OPTION_STRING, "LIST", "signature algorithms, colon-separated", &settings.sigalgs},
     {"prefer-server-ciphers", 'O', OPTION_FLAG, NULL,
      "the order of --ciphers decides, not the client's (as the default lists do)", &settings.prefer_server_ciphers},
     {"alpn", 0, OPTION_STRING, "LIST",
      "application protocols, comma-separated, such as h2,http/1.1: the first that the client has too is agreed, and a "
      "client that has none of them is refused; with --client they are offered to the backend",
-     &settings.alpn},
+     &settings.alpn, .alias = "alpn-protos"},
     {"sni-nomatch-abort", 0, OPTION_FLAG, NULL,
      "refuse a client that asks for a name that no certificate has, instead of serving it the first",
      &settings.sni_nomatch_abort},
     {"ocsp", 0, OPTION_PARSE, "FILE",
      "an OCSP response (DER) to staple to the certificate that it is about, until it expires; may come several times",
      &settings.ocsp_files, .parse = parse_ocsp},
+    {"ocsp-verify-staple", 0, OPTION_FLAG, NULL,
+     "refuse a response that no authority which this machine trusts has signed (those of SSL_CERT_FILE, where that is "
+     "set)",
+     &settings.ocsp_verify_staple},
     {"client-ca", 0, OPTION_STRING, "FILE", "ask clients for a certificate of one of these authorities (PEM)",
-     &settings.client_ca},
-    {"client-verify", 0, OPTION_PARSE, "required|optional",
-     "with --client-ca: whether a client without a certificate is refused (default required)", &settings.client_verify,
-     .parse = parse_client_verify},
+     &settings.client_ca, .alias = "client-verify-ca"},
+    {"client-verify", 0, OPTION_PARSE, "required|optional|none",
+     "with --client-ca: whether a client without a certificate is refused (default required); none: nobody is asked",
+     &settings.client_verify, .parse = parse_client_verify},
     {"engine", 'e', OPTION_STRING, "NAME", "provider (or, where there is none, ENGINE) of OpenSSL to prefer",
      &settings.engine, .alias = "ssl-engine"},
-    {"tls", 0, OPTION_FLAG, NULL, "TLSv1.0 only, as stud meant it", &settings.only_tls1},
-    {"ssl", 0, OPTION_FLAG, NULL, "any version that the TLS library has", &settings.any_version},
+    {"tls", 0, OPTION_FLAG, NULL, "TLSv1.0 only, as stud meant it", &settings.versions.only_tls1},
+    {"ssl", 0, OPTION_FLAG, NULL, "any version that the TLS library has", &settings.versions.any_version},
     {"ca", 0, OPTION_STRING, "FILE",
      "with --client: authorities (PEM) that the backend's certificate must come from; without it the backend's "
      "certificate is not verified",
@@ -322,9 +333,9 @@ static const struct option_spec options[] = {
     {"handshake-timeout", 0, OPTION_DURATION, "T",
      "for a client to finish its handshake, with the PROXY header that it must send; with --client for the backend "
      "to finish its own (default 10s)",
-     &settings.handshake_timeout_ns, .min = NS_PER_MS},
+     &settings.handshake_timeout_ns, .min = NS_PER_MS, .alias = "ssl-handshake-timeout"},
     {"connect-timeout", 0, OPTION_DURATION, "T", "for the backend to accept a connection (default 5s)",
-     &settings.connect_timeout_ns, .min = NS_PER_MS},
+     &settings.connect_timeout_ns, .min = NS_PER_MS, .alias = "backend-connect-timeout"},
     {"idle-timeout", 0, OPTION_DURATION, "T", "for a connection on which nothing moves (default 5m; 0: none)",
      &settings.idle_timeout_ns},
     {"half-closed-timeout", 0, OPTION_DURATION, "T",
@@ -370,18 +381,77 @@ static const struct option_table table = {
 };
 
 static void set_defaults(void) {
-    free(settings.certificates);
+    settings_clear(&settings);
     settings = defaults;
+    option_blocks_fill(&settings);
     forget_header();
-    address_parse(&settings.frontend, "*:8443");
+}
+
+/* The same port 0 twice is two ports. */
+static const char *check_frontends(void) {
+    static char refusal[512];
+
+    if (!settings.frontend_count)
+        return add_frontend(DEFAULT_FRONTEND);
+    for (int i = 0; i < settings.frontend_count; i++)
+        for (int j = 0; j < i; j++) {
+            const struct frontend *one = &settings.frontends[i], *other = &settings.frontends[j];
+
+            if (address_has_port_0(&one->address) || !address_is_equal(&one->address, &other->address))
+                continue;
+            snprintf(refusal, sizeof refusal, "%.400s: another frontend has the same address", one->where);
+            return refusal;
+        }
+    return NULL;
+}
+
+/* Each frontend has one: its own, or one of those that serve all. */
+static const char *check_certificates(void) {
+    static char refusal[512];
+
+    for (int i = 0; i < settings.frontend_count && settings.client_role; i++)
+        if (frontend_has_own_tls(&settings.frontends[i])) {
+            snprintf(refusal, sizeof refusal, "%.400s: has TLS of its own: not together with --client",
+                     settings.frontends[i].where);
+            return refusal;
+        }
+    if (settings.client_role)
+        return NULL;
+    for (int i = 0; i < settings.frontend_count && !settings.certificates.count; i++)
+        if (!settings.frontends[i].certificates.count)
+            return "no certificate: give at least one CERT.pem";
+    if (settings.ocsp_files.count && !settings.certificates.count)
+        return "--ocsp: about none of the certificates: those of a frontend alone have ocsp-resp-file";
+    return NULL;
+}
+
+/* With --client there are no sessions of our clients: what is asked of them is not passed over in silence. */
+static const char *check_sessions(void) {
+    static char refusal[96];
+    const char *option = settings.session_cache && settings.session_cache != defaults.session_cache ? "session-cache"
+                         : settings.tickets != defaults.tickets                                     ? "tickets"
+                         : settings.num_tickets != defaults.num_tickets                             ? "num-tickets"
+                         : settings.ticket_rotation_ns                                              ? "ticket-rotation"
+                         : settings.session_lifetime_ns != defaults.session_lifetime_ns             ? "session-lifetime"
+                                                                                                    : NULL;
+
+    if (!settings.client_role || !option)
+        return NULL;
+    snprintf(refusal, sizeof refusal, "--%s: not together with --client", option);
+    return refusal;
 }
 
 /* What no single option can see. NULL, or why the whole is refused. */
 static const char *check_settings(void) {
     const char *reason;
 
-    if (!settings.certificate_count && !settings.client_role)
-        return "no certificate: give at least one CERT.pem";
+    reason = check_frontends();
+    if (!reason)
+        reason = check_certificates();
+    if (!reason)
+        reason = check_sessions();
+    if (reason)
+        return reason;
     if (!settings.backend)
         return "no backend: give one with -b";
     if (settings.daemon && settings.access_log && strcmp(settings.access_log, "-") == 0)
@@ -390,19 +460,25 @@ static const char *check_settings(void) {
     return reason ? reason : choose_header();
 }
 
-/* The command line, again: what it says counts more than the file, and its certificates stand for those of the file. */
+/* The command line, again: what it says counts more than the file. */
 static const char *read_command_line(void) {
-    int from_file = settings.certificate_count, first;
-    const char *reason = options_read(&table, argument_count, arguments, &first);
+    int certificates = settings.certificates.count, frontends = settings.frontend_count, first;
+    const char *folder = settings.pem_dir, *reason;
 
+    settings.pem_dir = NULL;
+    reason = options_read(&table, argument_count, arguments, &first);
     for (int i = first; !reason && i < argument_count; i++)
         reason = add_certificate(arguments[i]);
-    if (!reason && from_file && settings.certificate_count > from_file) {
-        settings.certificate_count -= from_file;
-        memmove(settings.certificates, settings.certificates + from_file,
-                sizeof *settings.certificates * (size_t)settings.certificate_count);
-    }
-    return reason;
+    if (reason)
+        return reason;
+    /* What it has of certificates, or of frontends, stands for all that the file has. */
+    if (settings.pem_dir || settings.certificates.count > certificates)
+        certificate_list_drop(&settings.certificates, certificates);
+    else
+        settings.pem_dir = folder;
+    if (settings.frontend_count > frontends)
+        settings_drop_frontends(&settings, frontends);
+    return NULL;
 }
 
 /* The command line has been read before, to find the file. */
@@ -430,15 +506,17 @@ static const char *read_settings(struct proxy_settings **read) {
     config = settings.config;
     if (!reason && config)
         reason = read_file_and_command_line(config);
+    if (!reason && settings.pem_dir_glob && !settings.pem_dir)
+        reason = "--pem-dir-glob: only with --pem-dir";
+    if (!reason && settings.pem_dir)
+        reason = pem_folder_add(&settings.certificates, settings.pem_dir, settings.pem_dir_glob);
     if (!reason && !settings.default_config)
         reason = check_settings();
     *read = reason ? NULL : malloc(sizeof **read);
-    if (!*read) {
-        free(settings.config_text);
+    if (!*read)
         return reason ? reason : "out of memory";
-    }
     **read = settings;
-    settings.certificates = NULL; /* they are the reader's now */
+    settings = defaults; /* all of it is the reader's now */
     return NULL;
 }
 

@@ -6,6 +6,7 @@
 #include "backends.h"
 #include "background.h"
 #include "descriptor_limit.h"
+#include "listeners.h"
 #include "log.h"
 #include "pidfile.h"
 #include "prefork.h"
@@ -17,7 +18,7 @@
 #include "stats.h"
 #include "stats_server.h"
 #include "sync_process.h"
-#include "tls_context.h"
+#include "tls_contexts.h"
 #include "tls_engine.h"
 #include "units.h"
 #include "worker.h"
@@ -35,25 +36,25 @@
 /* What a reload replaces, as a whole. */
 struct configuration {
     struct proxy_settings *settings;
-    SSL_CTX *tls;
+    struct tls_contexts tls;
     int access_log;            /* -1: none */
     struct backends *backends; /* the addresses of the backend, in shared memory */
+    struct listeners listeners;
 };
 
 struct master {
     struct configuration current;
-    int other_access_log; /* in a reload: that of the configuration that is not the current one; -1: none */
+    struct configuration *other; /* in a reload: the one that is not the current one */
     settings_reader *reread;
     struct session_store *store[2]; /* of sessions without and with certificates of clients; NULL: not needed yet */
     struct ticket_keys *ticket_keys;
-    struct session_sync *sync;              /* with other hosts; NULL: none */
-    struct session_store *sync_store;       /* what it puts sessions of other hosts into */
-    struct admission *admission;            /* NULL: no limit */
-    struct privileges privileges;           /* of the workers */
-    struct address frontend, stats_address; /* with the ports that were given */
+    struct session_sync *sync;        /* with other hosts; NULL: none */
+    struct session_store *sync_store; /* what it puts sessions of other hosts into */
+    struct admission *admission;      /* NULL: no limit */
+    struct privileges privileges;     /* of the workers */
+    struct address stats_address;     /* with the port that was given */
     struct stats stats;
     struct prefork pool;
-    int listener[PREFORK_WORKERS_MAX];
     int stats_listener; /* -1: none */
 };
 
@@ -68,7 +69,7 @@ struct master {
 static const char *find_store(struct master *master, const struct proxy_settings *settings,
                               struct session_store **store) {
     static char refusal[128];
-    bool has_certificates = settings->client_ca;
+    bool has_certificates = settings_ask_for_certificates(settings);
     size_t session_bytes = has_certificates ? SESSION_BYTES_WITH_CERTIFICATE : SESSION_BYTES;
     uint64_t bytes = settings->session_cache * (session_bytes + SESSION_OVERHEAD_BYTES);
 
@@ -99,41 +100,37 @@ static const char *make_configuration(struct configuration *made, struct proxy_s
     if (!reason && master->sync && store != master->sync_store)
         reason = "--client-ca: where sessions are shared with other hosts it cannot begin or end by a reload";
     if (!reason)
-        reason = tls_context_new(&made->tls, settings, store, master->ticket_keys, master->sync);
+        reason = tls_contexts_new(&made->tls, settings, store, master->ticket_keys, master->sync);
     if (reason)
         return reason;
     if (settings->access_log)
         made->access_log = access_log_open(settings->access_log);
     if (settings->access_log && made->access_log < 0) {
         snprintf(refusal, sizeof refusal, "--access-log: %.255s: %s", settings->access_log, strerror(errno));
-        SSL_CTX_free(made->tls);
+        tls_contexts_free(&made->tls);
         return refusal;
     }
     made->backends = backends_new(&settings->backend_addresses);
     return NULL;
 }
 
+/* Its sockets are no longer its own. */
 static void free_configuration(struct configuration *configuration) {
-    SSL_CTX_free(configuration->tls);
+    tls_contexts_free(&configuration->tls);
     backends_free(configuration->backends);
     settings_free(configuration->settings);
     if (configuration->access_log >= 0)
         close(configuration->access_log);
 }
 
-/* Each worker holds its own queue only: a socket is gone when the last holder has closed it. -1: none is kept. */
-static void close_inherited(const struct master *master, int kept) {
-    for (int i = 0; i < master->pool.workers; i++)
-        if (kept < 0 ? i == 0 || master->listener[i] != master->listener[0]
-                     : master->listener[i] != master->listener[kept])
-            close(master->listener[i]);
-}
-
 /* In a forked process: what it keeps beyond its sockets, nobody may write to or has to wait for. */
 static void let_go(const struct master *master) {
     pidfile_let_go();
-    if (master->other_access_log >= 0)
-        close(master->other_access_log);
+    if (!master->other)
+        return;
+    if (master->other->access_log >= 0)
+        close(master->other->access_log);
+    listeners_close(&master->other->listeners, &master->current.listeners);
 }
 
 static void drop_privileges(const struct master *master) {
@@ -143,13 +140,32 @@ static void drop_privileges(const struct master *master) {
         fail(EXIT_FAILED, "%s", reason);
 }
 
+/* NULL: out of memory. */
+static struct door *make_doors(const struct master *master, const struct prefork_worker *self) {
+    const struct listeners *listeners = &master->current.listeners;
+    struct door *doors = calloc((size_t)listeners->count, sizeof *doors);
+
+    for (int i = 0; doors && i < listeners->count; i++) {
+        const struct listener *listener = listeners->all[i];
+        doors[i] = (struct door){
+            .tls = master->current.tls.of[i],
+            .counters = frontend_stats_of(&master->stats.frontends, self->slot, listener->place),
+            .leaving = listener->leaving,
+            .listener = listener->fd[self->index],
+        };
+        address_format(&listener->address, doors[i].name);
+    }
+    return doors;
+}
+
 static int run_worker(const struct prefork_worker *self, struct ev_loop *loop, void *context) {
     struct master *master = context;
     struct configuration *current = &master->current;
     struct worker worker = {
         .loop = loop,
         .settings = current->settings,
-        .tls = current->tls,
+        .doors = make_doors(master, self),
+        .door_count = current->listeners.count,
         .counters = &master->stats.process[self->slot].counters,
         .clients = master->stats.clients ? &master->stats.clients[self->slot] : NULL,
         .index = self->index,
@@ -159,18 +175,21 @@ static int run_worker(const struct prefork_worker *self, struct ev_loop *loop, v
     };
     int status;
 
+    if (!worker.doors)
+        fail(EXIT_FAILED, "out of memory");
     let_go(master);
     if (worker.clients)
         client_table_take_over(worker.clients);
-    close_inherited(master, self->index);
+    listeners_keep(&current->listeners, self->index);
     if (master->stats_listener >= 0)
         close(master->stats_listener);
-    tls_context_begin(current->tls, worker.counters, self->slot, loop);
+    tls_contexts_begin(&current->tls, worker.counters, self->slot, loop);
     access_log_start(&worker.access_log, loop, current->access_log,
                      (enum access_log_format)current->settings->log_format, worker.counters);
     drop_privileges(master);
-    status = worker_run(&worker, master->listener[self->index]);
+    status = worker_run(&worker);
     access_log_close(&worker.access_log);
+    free(worker.doors);
     return status;
 }
 
@@ -178,7 +197,7 @@ static void begin_service(const struct master *master) {
     let_go(master);
     if (master->current.access_log >= 0)
         close(master->current.access_log);
-    close_inherited(master, -1);
+    listeners_keep(&master->current.listeners, -1);
     /* It lives as long as the master: a signal to all of them does not end it before. */
     signal(SIGTERM, SIG_IGN);
     signal(SIGINT, SIG_IGN);
@@ -211,14 +230,6 @@ static void add_service(struct master *master, int (*run)(struct ev_loop *, void
     master->pool.service[master->pool.services++] = (struct prefork_service){run, name};
 }
 
-static void close_listeners(struct master *master) {
-    for (int i = 0; i < master->pool.workers && !address_is_local(&master->frontend); i++)
-        address_refuse_new(master->listener[i]);
-    close_inherited(master, -1);
-    if (address_is_local(&master->frontend))
-        unlink(master->frontend.sockaddr.local.sun_path);
-}
-
 /* What the statistics leave in the file system, and the pid file. */
 static void remove_files(const struct master *master) {
     if (master->stats_listener >= 0 && address_is_local(&master->stats_address))
@@ -237,8 +248,7 @@ static struct start {
 static void take_back(void) {
     if (starting.pid != getpid())
         return;
-    if (address_is_local(&starting.master->frontend))
-        unlink(starting.master->frontend.sockaddr.local.sun_path);
+    listeners_unlink(&starting.master->current.listeners);
     remove_files(starting.master);
 }
 
@@ -286,6 +296,17 @@ static const char *find_backend(struct proxy_settings *settings, const struct pr
     return refusal;
 }
 
+/* In the statistics, the frontends that the other configuration has not got; NULL: there is no other. */
+static void show_frontends(struct master *master, const struct listeners *listeners, const struct listeners *others,
+                           bool shown) {
+    for (int i = 0; i < listeners->count; i++) {
+        const struct listener *listener = listeners->all[i];
+
+        if (!listeners_have(others, listener))
+            frontend_stats_show(&master->stats.frontends, listener->place, shown ? &listener->address : NULL);
+    }
+}
+
 static const char *make_next(struct master *master, struct configuration *next) {
     static char refusal[128];
     const char *reason = master->reread(&next->settings), *fixed;
@@ -299,11 +320,34 @@ static const char *make_next(struct master *master, struct configuration *next) 
     }
     if (!reason)
         reason = find_backend(next->settings, &master->privileges);
-    if (!reason)
-        reason = make_configuration(next, next->settings, master);
-    if (reason)
+    if (reason) {
         settings_free(next->settings);
+        return reason;
+    }
+    reason = make_configuration(next, next->settings, master);
+    if (reason) {
+        settings_free(next->settings);
+        return reason;
+    }
+    reason = listeners_open(&next->listeners, &master->current.listeners, next->settings);
+    if (reason)
+        free_configuration(next);
     return reason;
+}
+
+/* Workers of before still have the sockets of frontends that are no more: they take who is in the queues. */
+static void renewed(void *context) {
+    struct master *master = context;
+
+    listeners_leave(&master->other->listeners, &master->current.listeners);
+}
+
+static void tell_new_frontends(const struct listeners *listeners, const struct listeners *earlier) {
+    char text[ADDRESS_TEXT_MAX];
+
+    for (int i = 0; i < listeners->count; i++)
+        if (!listeners_have(earlier, listeners->all[i]))
+            log_info("listening on %s", address_format(&listeners->all[i]->address, text));
 }
 
 static void reload(struct master *master) {
@@ -312,16 +356,23 @@ static void reload(struct master *master) {
 
     if (!reason) {
         master->current = next;
-        master->other_access_log = old.access_log;
+        master->other = &old;
         set_up_pool(master);
+        show_frontends(master, &next.listeners, &old.listeners, true);
         reason = prefork_renew(&master->pool);
-        master->other_access_log = -1;
+        master->other = NULL;
         if (reason) {
             master->current = old;
             set_up_pool(master);
+            show_frontends(master, &next.listeners, &old.listeners, false);
+            listeners_leave(&next.listeners, &old.listeners);
+            listeners_close(&next.listeners, &old.listeners);
         } else {
             set_clocks(master);
             master->privileges.root = next.settings->chroot; /* the same, in memory that stays */
+            tell_new_frontends(&next.listeners, &old.listeners);
+            show_frontends(master, &old.listeners, &next.listeners, false);
+            listeners_close(&old.listeners, &next.listeners);
         }
         free_configuration(reason ? &next : &old);
     }
@@ -348,18 +399,19 @@ static void signalled(int signal_number, void *context) {
     }
     if (!master->pool.ending) {
         log_info("%s", signal_number == SIGTERM ? "draining: connections may end" : "stopping");
-        close_listeners(master);
+        listeners_leave(&master->current.listeners, NULL);
+        listeners_close(&master->current.listeners, NULL);
     }
     /* Workers ignore SIGINT, which a terminal sends to all of them at once: only the master decides. */
     prefork_end(&master->pool, signal_number == SIGINT ? SIGKILL : signal_number);
 }
 
-static bool listen_on(struct address *address, uint64_t backlog, int *fds, int count, const char *option) {
+static bool listen_for_stats(struct master *master) {
     char text[ADDRESS_TEXT_MAX];
 
-    if (address_listen(address, (int)backlog, fds, count))
+    if (address_listen(&master->stats_address, 16, &master->stats_listener, 1))
         return true;
-    log_error("--%s: %s: cannot listen: %s", option, address_format(address, text), strerror(errno));
+    log_error("--stats: %s: cannot listen: %s", address_format(&master->stats_address, text), strerror(errno));
     return false;
 }
 
@@ -383,7 +435,8 @@ static void announce_all(const struct master *master) {
         announce("stats", &master->stats_address);
     if (master->sync)
         announce("shared cache", &master->sync->sharing.own);
-    announce("listening", &master->frontend);
+    for (int i = 0; i < master->current.listeners.count; i++)
+        announce("listening", &master->current.listeners.all[i]->address);
 }
 
 static bool open_sync(struct session_sync *sync) {
@@ -398,22 +451,22 @@ static bool open_sync(struct session_sync *sync) {
 /* All or nothing: what one of them refuses leaves no file of another behind. */
 static bool open_all(struct master *master) {
     const struct proxy_settings *settings = master->current.settings;
+    struct listeners *listeners = &master->current.listeners;
+    const char *reason;
 
-    master->frontend = settings->frontend;
     master->stats_address = settings->stats;
     master->stats_listener = -1;
     if (master->sync && !open_sync(master->sync))
         return false;
-    if (settings->has_stats && !listen_on(&master->stats_address, 16, &master->stats_listener, 1, "stats"))
+    if (settings->has_stats && !listen_for_stats(master))
         return false;
-    if (listen_on(&master->frontend, settings->backlog, master->listener, master->pool.workers, "frontend")) {
-        if (settings->keepalive_s && !address_is_local(&master->frontend))
-            for (int i = 0; i < master->pool.workers; i++)
-                address_set_keepalive(master->listener[i], (int)settings->keepalive_s);
-        if (write_pidfile(settings->pidfile))
-            return true;
-        close_listeners(master);
-    }
+    reason = listeners_open(listeners, NULL, settings);
+    if (reason)
+        log_error("%s", reason);
+    if (!reason && write_pidfile(settings->pidfile))
+        return true;
+    listeners_leave(listeners, NULL);
+    listeners_close(listeners, NULL);
     remove_files(master);
     return false;
 }
@@ -434,6 +487,8 @@ static void prepare(struct master *master, struct proxy_settings *settings) {
                                   (int)settings->workers * GENERATIONS);
     if (!reason)
         reason = make_configuration(&master->current, settings, master);
+    if (!reason && settings->test_only && settings->pidfile)
+        reason = pidfile_check(settings->pidfile);
     if (reason)
         fail(EXIT_USAGE, "%s", reason);
 }
@@ -467,7 +522,6 @@ int master_run(struct proxy_settings *settings, settings_reader *reread) {
         return 0;
     descriptor_limit_raise();
     master.reread = reread;
-    master.other_access_log = -1;
     master.pool = (struct prefork){
         .workers = (int)settings->workers,
         .generations = GENERATIONS,
@@ -475,6 +529,7 @@ int master_run(struct proxy_settings *settings, settings_reader *reread) {
         .run = run_worker,
         .workers_take_signals = true,
         .starting = worker_starting,
+        .renewed = renewed,
         .signalled = signalled,
         .ended = worker_ended,
         .context = &master,
@@ -492,6 +547,7 @@ int master_run(struct proxy_settings *settings, settings_reader *reread) {
     hold_signals_back(true);
     if (!open_all(&master))
         return EXIT_USAGE;
+    show_frontends(&master, &master.current.listeners, NULL, true);
     starting = (struct start){&master, getpid()};
     atexit(take_back);
     ev_set_syserr_cb(loop_failed);

@@ -120,6 +120,22 @@ const char *ocsp_file_answer(const struct ocsp_file *file, const X509 *certifica
     return NULL;
 }
 
+const char *ocsp_file_verify(const struct ocsp_file *file, STACK_OF(X509) * chain) {
+    X509_STORE *trusted = X509_STORE_new();
+    const char *reason = NULL, *why;
+
+    ERR_clear_error();
+    if (!trusted || X509_STORE_set_default_paths(trusted) != 1) {
+        reason = "out of memory";
+    } else if (OCSP_basic_verify(file->basic, chain, trusted, 0) <= 0) {
+        why = ERR_reason_error_string(ERR_peek_error());
+        reason = tls_reason("--ocsp: %s: its signature cannot be verified: %s", file->path, why ? why : "no reason");
+    }
+    ERR_clear_error();
+    X509_STORE_free(trusted);
+    return reason;
+}
+
 void ocsp_staple_free(struct ocsp_staple *staple) {
     OPENSSL_free(staple->response);
     *staple = (struct ocsp_staple){0};

@@ -3,7 +3,8 @@
 #define PROXY_OCSP_STAPLE_H
 /*
  * What a certificate's authority says of it, in a file that the operator fetched: stapled to the handshake of clients
- * that ask for it (RFC 6066, section 8; RFC 8446, 4.4.2.1). Its signature is the client's to verify.
+ * that ask for it (RFC 6066, section 8; RFC 8446, 4.4.2.1). Its signature is the client's to verify; the operator may
+ * ask for it to be verified here too.
  */
 #include <openssl/ocsp.h>
 #include <stdbool.h>
@@ -31,6 +32,12 @@ void ocsp_file_close(struct ocsp_file *file);
  */
 const char *ocsp_file_answer(const struct ocsp_file *file, const X509 *certificate, struct ocsp_staple *staple,
                              bool *about);
+
+/*
+ * NULL, or why the file is not believed: it must be signed by an authority that the chain leads to and that is among
+ * those that this machine trusts.
+ */
+const char *ocsp_file_verify(const struct ocsp_file *file, STACK_OF(X509) * chain);
 
 void ocsp_staple_free(struct ocsp_staple *staple);
 

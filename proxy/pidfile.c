@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -41,6 +42,24 @@ const char *pidfile_write(const char *path) {
         close(held);
     held = -1;
     return refusal;
+}
+
+const char *pidfile_check(const char *path) {
+    static char refusal[512];
+    char folder[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    struct stat file;
+    int error = 0;
+
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+    if (stat(path, &file) == 0 && !S_ISREG(file.st_mode)) {
+        snprintf(refusal, sizeof refusal, "--pidfile: %.255s: not a regular file", path);
+        return refusal;
+    }
+    if (access(path, F_OK) == 0 ? access(path, W_OK) != 0 : access(*folder ? folder : "/", W_OK | X_OK) != 0)
+        error = errno;
+    snprintf(refusal, sizeof refusal, "--pidfile: %.255s: %s", path, strerror(error));
+    return error ? refusal : NULL;
 }
 
 void pidfile_remove(const char *path) {

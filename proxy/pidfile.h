@@ -9,6 +9,9 @@
 /* NULL, or why not: valid until the next call. The file is this process's own from here on, not its children's. */
 const char *pidfile_write(const char *path);
 
+/* NULL, or why it could not be written, as far as that can be said without doing it; valid until the next call. */
+const char *pidfile_check(const char *path);
+
 /* By the same process. */
 void pidfile_remove(const char *path);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "proxy_header.h"
 
+#include "alpn.h"
 #include "bytes.h"
 #include "proxy_protocol.h"
 
@@ -110,7 +111,8 @@ static void put_tls(struct writer *writer, SSL *ssl) {
     writer_end(writer, begin, 2);
 }
 
-static size_t make_version_2(char *bytes, const struct address *client, const struct address *own, SSL *ssl) {
+static size_t make_version_2(char *bytes, const struct address *client, const struct address *own, bool authority,
+                             SSL *ssl) {
     struct writer writer = writer_of((uint8_t *)bytes, PROXY_HEADER_BYTES_MAX);
     size_t fixed = proxy_protocol_header(bytes, PROXY_PROTOCOL_V2, client, own), rest;
     const unsigned char *alpn;
@@ -120,10 +122,11 @@ static size_t make_version_2(char *bytes, const struct address *client, const st
     if (!ssl || fixed == PROXY_PROTOCOL_V2_FIXED)
         return fixed;
     writer.length = fixed;
-    SSL_get0_alpn_selected(ssl, &alpn, &alpn_length);
+    alpn_agreed(ssl, &alpn, &alpn_length);
     if (alpn_length)
         put_tlv(&writer, TLV_ALPN, alpn, alpn_length);
-    put_text(&writer, TLV_AUTHORITY, SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name));
+    if (authority)
+        put_text(&writer, TLV_AUTHORITY, SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name));
     put_tls(&writer, ssl);
     if (writer.full) /* no client's name is that long */
         return fixed;
@@ -159,8 +162,8 @@ static size_t make_ipv4(char *bytes, const struct address *client) {
     return 4;
 }
 
-size_t proxy_header_make(char *bytes, enum proxy_header_kind kind, const struct address *client, int client_fd,
-                         SSL *ssl) {
+size_t proxy_header_make(char *bytes, enum proxy_header_kind kind, bool authority, const struct address *client,
+                         int client_fd, SSL *ssl) {
     struct address own = {.length = sizeof own.sockaddr};
 
     if (kind == HEADER_IPV4)
@@ -173,7 +176,7 @@ size_t proxy_header_make(char *bytes, enum proxy_header_kind kind, const struct 
     address_unmap(&own);
     if (kind == HEADER_PROXY_V1)
         return proxy_protocol_header(bytes, PROXY_PROTOCOL_V1, client, &own);
-    return make_version_2(bytes, client, &own, ssl);
+    return make_version_2(bytes, client, &own, authority, ssl);
 }
 
 enum header_result proxy_header_receive(struct received_header **header, int fd, struct address *client) {

@@ -12,10 +12,11 @@
 #include <openssl/ssl.h>
 #include <stddef.h>
 
-/* Without --proxy-proxy's: the facts are those of the connection itself. ssl is NULL where the client speaks in the
- * clear. Returns the length, at most PROXY_HEADER_BYTES_MAX. */
-size_t proxy_header_make(char *bytes, enum proxy_header_kind kind, const struct address *client, int client_fd,
-                         SSL *ssl);
+/* Without --proxy-proxy's: the facts are those of the connection itself, with the name that the client asked for if
+ * authority is true. ssl is NULL where the client speaks in the clear. Returns the length, at most
+ * PROXY_HEADER_BYTES_MAX. */
+size_t proxy_header_make(char *bytes, enum proxy_header_kind kind, bool authority, const struct address *client,
+                         int client_fd, SSL *ssl);
 
 /*
  * Takes the bytes of the header, and not one of those behind it, from the socket. *header is NULL to begin with and

@@ -174,9 +174,7 @@ static bool begin_pull(struct session_pulls *pulls, SSL *ssl, const uint8_t *id,
 }
 
 /* Called again and again while it says that it waits: SSL_CTX_set_client_hello_cb(3). */
-static int client_hello(SSL *ssl, int *alert, void *user) {
-    (void)alert;
-    struct session_pulls *pulls = user;
+int session_pulls_hello(struct session_pulls *pulls, SSL *ssl) {
     const struct pull *pull = SSL_get_ex_data(ssl, pull_index);
     const uint8_t *id = NULL;
     size_t id_length;
@@ -189,11 +187,9 @@ static int client_hello(SSL *ssl, int *alert, void *user) {
     return SSL_CLIENT_HELLO_RETRY;
 }
 
-void session_pulls_serve(struct session_pulls *pulls, SSL_CTX *context) {
+void session_pulls_serve(void) {
     if (pull_index < 0)
         pull_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, free_pull);
-    if (pull_index >= 0)
-        SSL_CTX_set_client_hello_cb(context, client_hello, pulls);
 }
 
 void session_pulls_begin(struct session_pulls *pulls, struct ev_loop *loop, struct worker_counters *counters,

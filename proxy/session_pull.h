@@ -27,8 +27,11 @@ struct session_pulls {
     ev_io answered;
 };
 
-/* Has the context's handshakes wait for sessions. It must have its tls_state, which holds this. */
-void session_pulls_serve(struct session_pulls *pulls, SSL_CTX *context);
+/* In the master, before any of the others. */
+void session_pulls_serve(void);
+
+/* In OpenSSL's ClientHello callback, whose result it gives: the handshake may have to wait. */
+int session_pulls_hello(struct session_pulls *pulls, SSL *ssl);
 
 /* In a worker that has this slot to itself. */
 void session_pulls_begin(struct session_pulls *pulls, struct ev_loop *loop, struct worker_counters *counters, int slot);

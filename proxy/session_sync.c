@@ -48,9 +48,9 @@ static const char *derive_from_file(struct session_sync *sync, const char *path)
 }
 
 /* The certificate's own key, of whatever type, as its type is written in DER. */
-static const char *derive_from_certificate(struct session_sync *sync, const char *file) {
+static const char *derive_from_certificate(struct session_sync *sync, const struct certificate_source *source) {
     struct tls_credentials credentials;
-    const char *reason = tls_credentials_read(&credentials, file, NULL);
+    const char *reason = tls_credentials_read(&credentials, source->file, source->key);
     unsigned char *der = NULL;
     int length;
 
@@ -58,7 +58,8 @@ static const char *derive_from_certificate(struct session_sync *sync, const char
         return reason;
     length = i2d_PrivateKey(credentials.key, &der);
     if (length <= 0 || !derive(sync, der, (size_t)length))
-        reason = tls_reason("--shared-cache: %s: its key cannot be read out: give --shared-cache-key", file);
+        reason = tls_reason("--shared-cache: %s: its key cannot be read out: give --shared-cache-key",
+                            source->key ? source->key : source->file);
     OPENSSL_clear_free(der, length > 0 ? (size_t)length : 0);
     tls_credentials_free(&credentials);
     return reason;
@@ -84,7 +85,7 @@ const char *session_sync_new(struct session_sync **made, const struct proxy_sett
         .fd = -1,
     };
     reason = settings->sharing.key_file ? derive_from_file(sync, settings->sharing.key_file)
-                                        : derive_from_certificate(sync, settings->certificates[0]);
+                                        : derive_from_certificate(sync, settings_first_certificate(settings));
     if (!reason && (RAND_bytes(sync->id, sizeof sync->id) != 1 || !(sync->keys = sync_keys_new(sync->secret))))
         reason = "--shared-cache: the TLS library failed";
     if (reason) {

@@ -11,7 +11,10 @@
 
 #include <stdint.h>
 
-enum client_verify { CLIENT_VERIFY_NOT_GIVEN, CLIENT_VERIFY_REQUIRED, CLIENT_VERIFY_OPTIONAL };
+enum client_verify { CLIENT_VERIFY_NOT_GIVEN, CLIENT_VERIFY_REQUIRED, CLIENT_VERIFY_OPTIONAL, CLIENT_VERIFY_NONE };
+
+/* On or off where it was said, and else as elsewhere. */
+enum toggle { TOGGLE_NOT_GIVEN, TOGGLE_OFF, TOGGLE_ON };
 
 #define FILES_MAX 1024
 
@@ -24,8 +27,51 @@ struct file_list {
 /* What the backend is told of the client before anything else. */
 enum proxy_header_kind { HEADER_NONE, HEADER_IPV4, HEADER_IP, HEADER_PROXY_V1, HEADER_PROXY_V2, HEADER_PASSED_ON };
 
+/* A certificate with its key, and what is particular to it. */
+struct certificate_source {
+    const char *file;
+    const char *key;                  /* NULL: it is in the same file */
+    const char *staple;               /* an OCSP response about it; NULL: that of --ocsp, if there is one */
+    enum toggle verify_staple;        /* not given: as for all */
+    const char *client_ca;            /* the same, NULL: as for all */
+    enum client_verify client_verify; /* the same */
+    char *owned;                      /* NULL, or what file points to: freed with it */
+};
+
+struct certificate_list {
+    struct certificate_source *source; /* [count] */
+    int count;
+};
+
+/* Versions of TLS, as an operator may ask for them; all 0: nothing is asked for. */
+struct tls_versions {
+    int min, max;     /* protocol numbers; 0: not asked for */
+    unsigned protos;  /* TLS_PROTO_...: hitch's tls-protos */
+    bool only_tls1;   /* stud's --tls */
+    bool any_version; /* stud's --ssl */
+};
+
+/* Bits of tls_versions.protos. */
+enum { TLS_PROTO_SSL3 = 1, TLS_PROTO_TLS1 = 2, TLS_PROTO_TLS1_1 = 4, TLS_PROTO_TLS1_2 = 8, TLS_PROTO_TLS1_3 = 16 };
+
+#define FRONTENDS_MAX 64
+
+/* An address that clients come to, and what holds for them alone: not given is NULL or 0. */
+struct frontend {
+    struct address address; /* as the operator asked for it: port 0 stays 0 */
+    char *where;            /* of what the operator wrote, for refusals; owned */
+    struct certificate_list certificates;
+    enum toggle match_global_certs;
+    struct tls_versions versions;
+    const char *ciphers, *ciphersuites, *groups, *sigalgs, *alpn;
+    enum toggle prefer_server_ciphers, sni_nomatch_abort;
+    const char *client_ca;
+    enum client_verify client_verify;
+};
+
 struct proxy_settings {
-    struct address frontend;
+    struct frontend *frontends; /* [frontend_count] */
+    int frontend_count;
     const char *backend;                   /* as the operator wrote it */
     struct address_list backend_addresses; /* of a name: none until the master has asked for it */
     uint64_t backend_refresh_ns;           /* how often it is resolved again; 0: never */
@@ -35,12 +81,11 @@ struct proxy_settings {
     uint64_t backlog;
     struct cpu_list cpus;
 
-    const char **certificates; /* PEM files: key and chain together */
-    int certificate_count;
-    int tls_min, tls_max; /* protocol numbers; 0: not asked for */
-    bool only_tls1;       /* stud's --tls */
-    bool any_version;     /* stud's --ssl */
-    const char *ciphers;  /* TLS 1.2 and before */
+    struct certificate_list certificates;
+    struct certificate_list more_certificates; /* of a frontend: for names that those above have not; not owned */
+    const char *pem_dir, *pem_dir_glob;        /* NULL: none; all */
+    struct tls_versions versions;
+    const char *ciphers; /* TLS 1.2 and before */
     const char *ciphersuites;
     const char *groups;
     const char *sigalgs;
@@ -48,10 +93,12 @@ struct proxy_settings {
     const char *alpn; /* protocols, comma-separated */
     bool sni_nomatch_abort;
     struct file_list ocsp_files;
+    bool ocsp_verify_staple;
     const char *client_ca;
     enum client_verify client_verify;
     const char *engine; /* provider or ENGINE */
     bool client_role;   /* in the clear in, TLS out */
+    bool own_sessions;  /* of a frontend: none of another's are resumed */
     /* With client_role. */
     const char *backend_ca;
     const char *backend_name;
@@ -72,7 +119,8 @@ struct proxy_settings {
     uint64_t keepalive_s;            /* TCP keep-alive probes to a client that is silent for so long; 0: none */
 
     enum proxy_header_kind header;
-    uint64_t maxconn; /* connections to the backend at once, of all workers; 0: no limit */
+    int proxy_authority; /* 1: version 2 of a PROXY header has the name that the client asked for */
+    uint64_t maxconn;    /* connections to the backend at once, of all workers; 0: no limit */
 
     uint64_t drain_timeout_ns; /* for connections to end after SIGTERM or a reload; 0: no limit */
 
@@ -95,8 +143,35 @@ struct proxy_settings {
     char *config_text; /* what the strings from the configuration file point into */
 };
 
+/* Each adds a copy; what its pointers own is the list's then. NULL, or why it is refused. */
+const char *certificate_list_add(struct certificate_list *list, const struct certificate_source *source);
+const char *settings_add_frontend(struct proxy_settings *settings, const struct frontend *frontend);
+
+/* What it owns. */
+void frontend_free(struct frontend *frontend);
+
+/* The first so many. */
+void certificate_list_drop(struct certificate_list *list, int count);
+void settings_drop_frontends(struct proxy_settings *settings, int count);
+
+/* Whether anything but its address is particular to it. */
+bool frontend_has_own_tls(const struct frontend *frontend);
+
+/* What holds for its clients. It owns nothing, and is valid as long as both. */
+void frontend_settings(struct proxy_settings *made, const struct proxy_settings *settings,
+                       const struct frontend *frontend);
+
+/* Whether any client may be asked for a certificate. */
+bool settings_ask_for_certificates(const struct proxy_settings *settings);
+
+/* The first that there is, of all frontends or of one, or NULL. */
+const struct certificate_source *settings_first_certificate(const struct proxy_settings *settings);
+
 /* An option that cannot be changed by a reload and differs between the two, or NULL. */
 const char *settings_fixed_difference(const struct proxy_settings *old, const struct proxy_settings *new);
+
+/* Frees what it holds: it holds nothing then. */
+void settings_clear(struct proxy_settings *settings);
 
 /* NULL is allowed. */
 void settings_free(struct proxy_settings *settings);

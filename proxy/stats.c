@@ -32,6 +32,7 @@ void stats_init(struct stats *stats, int workers, int slots, uint64_t top_client
         if (top_clients)
             client_table_init(&stats->clients[slot], client_table_size(top_clients));
     }
+    frontend_stats_init(&stats->frontends, slots);
     stats->master->started_unix_ns = realtime_ns();
 }
 
@@ -64,6 +65,7 @@ void stats_end(struct stats *stats, int slot) {
     for (size_t i = 0; i < sizeof *counters / sizeof *from; i++)
         to[i] += from[i];
     memset(counters, 0, sizeof *counters);
+    frontend_stats_end(&stats->frontends, slot);
     process->worker = stats->worker_of[slot] = -1;
     end_move(stats->master);
 }

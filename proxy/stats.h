@@ -8,6 +8,7 @@
  * closed by reason, and handshake_failed + handshake_timeout = sum of failed handshakes by reason.
  */
 #include "client_table.h"
+#include "frontend_stats.h"
 #include "handshake_failure.h"
 #include "sync_counters.h"
 
@@ -87,6 +88,7 @@ struct stats {
     struct stats_master *master;
     struct worker_counters *ended; /* [workers]: of processes that have ended */
     struct stats_process *process; /* [slots] */
+    struct frontend_stats frontends;
     /*
      * From here on each process has its own. Every worker can write to what the pointers above lead to, so the master,
      * which may be root, takes nothing from there but numbers to add up.

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The counters as documents: what stats.h says of them. */
 #include "clock.h"
+#include "listeners.h"
 #include "stats.h"
 #include "units.h"
 #include "version.h"
@@ -31,6 +32,7 @@ struct snapshot {
     struct stats_master master;
     struct worker_counters *worker; /* [workers], then their sum */
     int *processes;                 /* [workers], then their sum: running, those that drain included */
+    struct frontend_counters frontend[LISTENER_PLACES];
     struct client_entry *top;
     size_t top_count;
     uint64_t top_error;
@@ -56,6 +58,7 @@ static void read_counters(const struct stats *stats, struct snapshot *snapshot) 
     memset(snapshot->worker, 0, sizeof *snapshot->worker * (size_t)(stats->workers + 1));
     memset(snapshot->processes, 0, sizeof *snapshot->processes * (size_t)(stats->workers + 1));
     snapshot->master = *stats->master;
+    frontend_stats_add_up(&stats->frontends, snapshot->frontend);
     for (int worker = 0; worker < stats->workers; worker++)
         add_counters(&snapshot->worker[worker], &stats->ended[worker]);
     for (int slot = 0; slot < stats->slots; slot++) {
@@ -165,6 +168,7 @@ void stats_write_json(const struct stats *stats, FILE *out) {
     set_integer(object, "reloads", snapshot.master.reloads);
     set_integer(object, "reloads_refused", snapshot.master.reloads_refused);
     json_object_set_new(object, "workers", workers);
+    json_object_set_new(object, "frontends", frontend_stats_json(&stats->frontends, snapshot.frontend));
     if (stats->sync)
         json_object_set_new(object, "shared_cache", sync_counters_json(stats->sync));
     if (stats->clients) {
@@ -247,6 +251,7 @@ void stats_write_prometheus(const struct stats *stats, FILE *out) {
     write_header(out, "processes", "processes of a worker: more than one while earlier generations drain", "gauge");
     for (int worker = 0; worker < stats->workers; worker++)
         fprintf(out, "tlsdyno_processes{worker=\"%d\"} %d\n", worker, snapshot.processes[worker]);
+    frontend_stats_write_prometheus(&stats->frontends, snapshot.frontend, out);
     write_number(out, "generation", "of the configuration that is in use", "gauge", snapshot.master.generation);
     write_number(out, "reloads_total", "reloads of the configuration", "counter", snapshot.master.reloads);
     write_number(out, "reloads_refused_total", "reloads that were refused: the old configuration stayed", "counter",

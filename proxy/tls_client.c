@@ -121,19 +121,21 @@ static const char *set_up_verification(SSL_CTX *context, struct tls_client *clie
 }
 
 static const char *load_certificate(SSL_CTX *context, const struct proxy_settings *settings) {
-    const char *file = settings->certificate_count ? settings->certificates[0] : NULL, *reason;
+    const struct certificate_list *certificates = &settings->certificates;
+    const struct certificate_source *source = certificates->source;
     struct tls_credentials credentials;
+    const char *reason;
 
-    if (!file)
+    if (!certificates->count)
         return NULL;
-    if (settings->certificate_count > 1)
-        return tls_reason("%s: with --client there is one certificate at most", settings->certificates[1]);
-    reason = tls_credentials_read(&credentials, file, NULL);
+    if (certificates->count > 1)
+        return tls_reason("%s: with --client there is one certificate at most", source[1].file);
+    reason = tls_credentials_read(&credentials, source->file, source->key);
     if (reason)
         return reason;
-    reason = tls_credentials_check_dates(&credentials, file);
+    reason = tls_credentials_check_dates(&credentials, source->file);
     if (!reason)
-        reason = tls_credentials_use(&credentials, file, context);
+        reason = tls_credentials_use(&credentials, source->file, context);
     tls_credentials_free(&credentials);
     return reason;
 }

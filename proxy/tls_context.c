@@ -3,6 +3,7 @@
 
 #include "client_verification.h"
 #include "log.h"
+#include "session_identity.h"
 #include "tls_engine.h"
 #include "tls_policy.h"
 #include "tls_reason.h"
@@ -10,6 +11,7 @@
 #include "units.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static int state_index = -1;
 
@@ -56,7 +58,7 @@ static const char *set_up_resumption(SSL_CTX *context, struct tls_state *state, 
     if (sync && sync->sharing.pull_ns) {
         state->pulls = (struct session_pulls){
             .sync = sync, .announcer = &state->announcer, .stateless_tickets = state->sessions.stateless_tickets};
-        session_pulls_serve(&state->pulls, context);
+        session_pulls_serve();
     }
     if (settings->tickets)
         return tls_tickets_serve(&state->tickets, context, settings->ticket_keys, keys,
@@ -75,6 +77,62 @@ static const char *set_up_alpn(SSL_CTX *context, struct alpn *alpn, const char *
     return reason;
 }
 
+/* The policy under which a session was begun is that under which it is resumed. */
+static bool add_policy(struct session_identity *identity, const struct proxy_settings *settings) {
+    const char *const lists[] = {settings->ciphers, settings->ciphersuites, settings->groups, settings->sigalgs};
+    const struct tls_versions *versions = &settings->versions;
+    const int numbers[] = {versions->min, versions->max, (int)versions->protos, versions->only_tls1,
+                           versions->any_version};
+    bool done = session_identity_add(identity, numbers, sizeof numbers);
+
+    for (size_t i = 0; done && i < sizeof lists / sizeof *lists; i++)
+        if (lists[i]) {
+            const uint8_t which = (uint8_t)i;
+            done =
+                session_identity_add(identity, &which, 1) && session_identity_add(identity, lists[i], strlen(lists[i]));
+        }
+    return done;
+}
+
+/* Which sessions may be resumed here: among others, none that were begun without the certificate that is asked for. */
+static const char *identify_sessions(SSL_CTX *context, struct tls_state *state, const struct proxy_settings *settings,
+                                     const struct client_verification *verification) {
+    struct session_identity identity = session_identity();
+
+    if (settings->own_sessions &&
+        (!add_policy(&identity, settings) || !certificate_set_identify(state->certificates, &identity)))
+        return "out of memory";
+    if (!certificate_set_divide_sessions(state->certificates, &identity) ||
+        !client_verification_identify(verification, &identity))
+        return "out of memory";
+    SSL_CTX_set_session_id_context(context, identity.bytes, sizeof identity.bytes);
+    return NULL;
+}
+
+static const char *set_up_verification(SSL_CTX *context, struct tls_state *state,
+                                       const struct proxy_settings *settings) {
+    struct client_verification verification;
+    const char *reason = client_verification_read(&verification, settings->client_ca, settings->client_verify);
+
+    if (!reason)
+        reason = client_verification_use(&verification, context)
+                     ? identify_sessions(context, state, settings, &verification)
+                     : "out of memory";
+    client_verification_free(&verification);
+    return reason;
+}
+
+/* Before the session is looked up: SSL_CTX_set_client_hello_cb(3). It may be called again for the same ClientHello. */
+static int client_hello(SSL *ssl, int *alert, void *user) {
+    struct tls_state *state = user;
+
+    if (!certificate_set_hello(state->certificates, ssl)) {
+        *alert = SSL_AD_INTERNAL_ERROR;
+        return SSL_CLIENT_HELLO_ERROR;
+    }
+    return state->pulls.sync ? session_pulls_hello(&state->pulls, ssl) : SSL_CLIENT_HELLO_SUCCESS;
+}
+
 static const char *set_up_server(SSL_CTX *context, const struct proxy_settings *settings, struct session_store *store,
                                  struct ticket_keys *keys, struct session_sync *sync) {
     struct tls_state *state = add_state(context);
@@ -85,11 +143,13 @@ static const char *set_up_server(SSL_CTX *context, const struct proxy_settings *
     if (!reason && settings->alpn)
         reason = set_up_alpn(context, &state->alpn, settings->alpn);
     if (!reason)
-        reason = client_verification_set_up(context, settings);
-    if (!reason)
         reason = certificate_set_serve(&state->certificates, context, settings);
     if (!reason)
+        reason = set_up_verification(context, state, settings);
+    if (!reason)
         reason = set_up_resumption(context, state, settings, store, keys, sync);
+    if (!reason && (state->pulls.sync || certificate_set_divides_sessions(state->certificates)))
+        SSL_CTX_set_client_hello_cb(context, client_hello, state);
     return reason;
 }
 

@@ -15,21 +15,52 @@
     "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 #define SERVER_CIPHERSUITES "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 
-/* The range asked for, by its names of today or by stud's; 0 is the library's own limit. */
-static const char *version_range(const struct proxy_settings *settings, int *min, int *max) {
-    if (settings->only_tls1 && settings->any_version)
+static const struct {
+    unsigned proto;
+    int version;
+    uint64_t without;
+} protos[] = {
+    {TLS_PROTO_TLS1, TLS1_VERSION, SSL_OP_NO_TLSv1},
+    {TLS_PROTO_TLS1_1, TLS1_1_VERSION, SSL_OP_NO_TLSv1_1},
+    {TLS_PROTO_TLS1_2, TLS1_2_VERSION, SSL_OP_NO_TLSv1_2},
+    {TLS_PROTO_TLS1_3, TLS1_3_VERSION, SSL_OP_NO_TLSv1_3},
+};
+
+/* From the oldest to the newest of the list; what is left out in between is switched off. */
+static void use_protos(SSL_CTX *context, unsigned asked, int *min, int *max) {
+    *min = 0;
+    for (size_t i = 0; i < sizeof protos / sizeof *protos; i++) {
+        if (!(asked & protos[i].proto)) {
+            SSL_CTX_set_options(context, protos[i].without);
+            continue;
+        }
+        if (!*min)
+            *min = protos[i].version;
+        *max = protos[i].version;
+    }
+}
+
+/* The range asked for, by its names of today or by stud's or hitch's; 0 is the library's own limit. */
+static const char *version_range(SSL_CTX *context, const struct tls_versions *asked, int *min, int *max) {
+    const char *old = asked->only_tls1 ? "tls" : asked->any_version ? "ssl" : asked->protos ? "tls-protos" : NULL;
+
+    if (asked->only_tls1 && asked->any_version)
         return "--ssl: not together with --tls";
-    if ((settings->only_tls1 || settings->any_version) && (settings->tls_min || settings->tls_max))
-        return tls_reason("--%s: not together with --tls-min or --tls-max", settings->only_tls1 ? "tls" : "ssl");
-    *min = settings->tls_min ? settings->tls_min : TLS1_2_VERSION;
-    *max = settings->tls_max;
-    if (settings->only_tls1)
+    if (asked->protos && (asked->only_tls1 || asked->any_version))
+        return tls_reason("--tls-protos: not together with --%s", old);
+    if (old && (asked->min || asked->max))
+        return tls_reason("--%s: not together with --tls-min or --tls-max", old);
+    *min = asked->min ? asked->min : TLS1_2_VERSION;
+    *max = asked->max;
+    if (asked->only_tls1)
         *min = *max = TLS1_VERSION;
-    if (settings->any_version)
+    if (asked->any_version)
         *min = 0;
+    if (asked->protos)
+        use_protos(context, asked->protos, min, max);
     if (*max && *max < *min)
-        return settings->tls_min ? "--tls-max: lower than --tls-min"
-                                 : "--tls-max: lower than TLSv1.2, which --tls-min is unless it is given";
+        return asked->min ? "--tls-max: lower than --tls-min"
+                          : "--tls-max: lower than TLSv1.2, which --tls-min is unless it is given";
     return NULL;
 }
 
@@ -51,7 +82,7 @@ static const char *set_ciphers(SSL_CTX *context, const struct proxy_settings *se
 const char *tls_policy_apply(SSL_CTX *context, const struct proxy_settings *settings) {
     bool is_server = SSL_CTX_get_ssl_method(context) == TLS_server_method();
     int min = 0, max = 0;
-    const char *reason = version_range(settings, &min, &max);
+    const char *reason = version_range(context, &settings->versions, &min, &max);
 
     if (reason)
         return reason;

@@ -9,6 +9,7 @@
 
 struct visit {
     const struct address *client;                      /* not an IP address: it came by a UNIX socket */
+    const char *frontend;                              /* where it came in */
     SSL *ssl;                                          /* NULL: in the clear */
     uint64_t bytes_from_client, bytes_to_client;       /* in the clear, delivered */
     uint64_t accepted_ns, handshake_done_ns, ended_ns; /* monotonic; handshake_done_ns 0: never */

@@ -40,15 +40,29 @@ static void never(struct ev_loop *loop, ev_timer *timer, int events) {
     (void)loop, (void)timer, (void)events;
 }
 
+/* The doors that are not closed yet. */
+static void watch_doors(struct worker *worker, bool watched) {
+    for (int i = 0; i < worker->door_count; i++) {
+        struct door *door = &worker->doors[i];
+
+        if (door->listener < 0)
+            continue;
+        if (watched)
+            ev_io_start(worker->loop, &door->watcher);
+        else
+            ev_io_stop(worker->loop, &door->watcher);
+    }
+}
+
 static void resume_accepting(struct ev_loop *loop, ev_timer *timer, int events) {
     (void)events;
     struct worker *worker = timer->data;
 
-    if (worker->draining)
-        return;
     worker->is_last_look = worker->is_closing;
-    ev_io_start(loop, &worker->accept_watcher);
-    ev_feed_event(loop, &worker->accept_watcher, EV_READ);
+    watch_doors(worker, true);
+    for (int i = 0; i < worker->door_count; i++)
+        if (worker->doors[i].listener >= 0)
+            ev_feed_event(loop, &worker->doors[i].watcher, EV_READ);
 }
 
 static void pause_for(struct worker *worker, ev_tstamp pause_s) {
@@ -66,20 +80,38 @@ static void pause_accepting(struct worker *worker) {
         log_error("accept: %s: pausing for %.0f ms at a time", strerror(errno), ACCEPT_PAUSE_S * 1e3);
     }
     stats_add(&worker->counters->accept_pauses, 1);
-    ev_io_stop(worker->loop, &worker->accept_watcher);
+    watch_doors(worker, false);
     pause_for(worker, ACCEPT_PAUSE_S);
 }
 
-static void stop_accepting(struct worker *worker);
+static void end_if_drained(struct worker *worker) {
+    if (worker->draining && worker->connections == 0)
+        ev_break(worker->loop, EVBREAK_ALL);
+}
+
+static void close_door(struct door *door) {
+    struct worker *worker = door->worker;
+
+    ev_io_stop(worker->loop, &door->watcher);
+    close(door->listener);
+    door->listener = -1;
+    for (int i = 0; i < worker->door_count; i++)
+        if (worker->doors[i].listener >= 0)
+            return;
+    worker->draining = true;
+    ev_timer_stop(worker->loop, &worker->accept_pause);
+    end_if_drained(worker);
+}
 
 /* False: nobody is waiting, or accepting has been paused. */
-static bool accept_one(struct worker *worker) {
+static bool accept_one(struct door *door) {
     struct address client = {.length = sizeof client.sockaddr};
-    int fd = accept4(worker->listener, &client.sockaddr.any, &client.length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = accept4(door->listener, &client.sockaddr.any, &client.length, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
     if (fd >= 0) {
-        stats_add(&worker->counters->connections_accepted, 1);
-        connection_new(worker, fd, &client);
+        stats_add(&door->worker->counters->connections_accepted, 1);
+        stats_add(&door->counters->connections_accepted, 1);
+        connection_new(door, fd, &client);
         return true;
     }
     switch (errno) {
@@ -87,11 +119,11 @@ static bool accept_one(struct worker *worker) {
     case ENFILE:
     case ENOBUFS:
     case ENOMEM:
-        pause_accepting(worker);
+        pause_accepting(door->worker);
         return false;
     case EAGAIN:
-        if (worker->is_last_look)
-            stop_accepting(worker);
+        if (door->worker->is_last_look)
+            close_door(door);
         return false;
     default:
         return true; /* that client has gone: ECONNABORTED and the like */
@@ -100,37 +132,22 @@ static bool accept_one(struct worker *worker) {
 
 static void accept_ready(struct ev_loop *loop, ev_io *watcher, int events) {
     (void)loop, (void)events;
-    struct worker *worker = watcher->data;
+    struct door *door = watcher->data;
+    struct worker *worker = door->worker;
     uint64_t until_ns = monotonic_ns() + ACCEPT_TURN_NS;
 
-    for (int i = 0; i < ACCEPTS_A_TURN && accept_one(worker) && monotonic_ns() < until_ns; i++)
+    for (int i = 0; i < ACCEPTS_A_TURN && accept_one(door) && monotonic_ns() < until_ns; i++)
         ;
     /* Nothing would announce that nobody is left. */
     if (worker->is_last_look && !worker->draining && !ev_is_active(&worker->accept_pause))
         pause_for(worker, 0.);
 }
 
-static void end_if_drained(struct worker *worker) {
-    if (worker->draining && worker->connections == 0)
-        ev_break(worker->loop, EVBREAK_ALL);
-}
-
-static void stop_accepting(struct worker *worker) {
-    worker->draining = true;
-    ev_io_stop(worker->loop, &worker->accept_watcher);
-    ev_timer_stop(worker->loop, &worker->accept_pause);
-    close(worker->listener);
-    end_if_drained(worker);
-}
-
 /*
- * Clients that are in the queue already have been promised a connection: they are taken, turn by turn, and so are those
+ * Clients that are in a queue already have been promised a connection: they are taken, turn by turn, and so are those
  * that come at the last moment; then the door is closed.
  */
-static void drain(struct ev_loop *loop, ev_signal *watcher, int events) {
-    (void)loop, (void)events;
-    struct worker *worker = watcher->data;
-
+static void close_when_empty(struct worker *worker) {
     if (worker->draining || worker->is_closing)
         return;
     worker->is_closing = true;
@@ -138,13 +155,21 @@ static void drain(struct ev_loop *loop, ev_signal *watcher, int events) {
         pause_for(worker, LAST_ARRIVALS_S);
 }
 
-/* The queue is left to the worker that takes our place. */
+static void drain(struct ev_loop *loop, ev_signal *watcher, int events) {
+    (void)loop, (void)events;
+
+    close_when_empty(watcher->data);
+}
+
+/* Each queue is left to the worker that takes our place, where its frontend has one. */
 static void retire(struct ev_loop *loop, ev_signal *watcher, int events) {
     (void)loop, (void)events;
     struct worker *worker = watcher->data;
 
-    if (!worker->draining)
-        stop_accepting(worker);
+    for (int i = 0; i < worker->door_count; i++)
+        if (worker->doors[i].listener >= 0 && !__atomic_load_n(worker->doors[i].leaving, __ATOMIC_ACQUIRE))
+            close_door(&worker->doors[i]);
+    close_when_empty(worker);
 }
 
 static void take_signal(struct worker *worker, ev_signal *watcher, int signal_number,
@@ -165,18 +190,20 @@ void worker_connection_ended(struct worker *worker) {
     end_if_drained(worker);
 }
 
-int worker_run(struct worker *worker, int listener) {
-    worker->listener = listener;
+int worker_run(struct worker *worker) {
     worker->admission.admitted = connection_admitted;
     worker->admission.left = connection_left_queue;
     if (!admission_queue_start(&worker->admission, worker->loop))
         fail(EXIT_FAILED, "--maxconn: %s", strerror(errno));
     worker->backends.next = (unsigned)worker->index;
-    ev_io_init(&worker->accept_watcher, accept_ready, listener, EV_READ);
-    worker->accept_watcher.data = worker;
+    for (int i = 0; i < worker->door_count; i++) {
+        worker->doors[i].worker = worker;
+        ev_io_init(&worker->doors[i].watcher, accept_ready, worker->doors[i].listener, EV_READ);
+        worker->doors[i].watcher.data = &worker->doors[i];
+    }
+    watch_doors(worker, true);
     ev_init(&worker->accept_pause, resume_accepting);
     worker->accept_pause.data = worker;
-    ev_io_start(worker->loop, &worker->accept_watcher);
     ev_timer_init(&worker->clock, never, NEVER_S, 0.);
     ev_timer_start(worker->loop, &worker->clock);
     take_signal(worker, &worker->drain_watcher, SIGTERM, drain);

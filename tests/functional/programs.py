@@ -35,6 +35,7 @@ class Running:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         self.announced: dict[str, str] = {}
+        self.addresses: list[str] = []  # of all frontends
         self.errors: list[str] = []
         self._errors_reader = threading.Thread(target=self._read_errors, daemon=True)
         self._errors_reader.start()
@@ -44,8 +45,8 @@ class Running:
         for line in self.process.stderr:
             self.errors.append(line.rstrip("\n"))
 
-    def wait_until_listening(self) -> None:
-        """Reads the `WHAT on ADDRESS` lines up to `listening on`, which is the last."""
+    def wait_until_listening(self, frontends: int = 1) -> None:
+        """Reads the `WHAT on ADDRESS` lines up to `listening on`, which are the last: one of each frontend."""
         assert self.process.stdout
         alarm = threading.Timer(START_LIMIT_S, self.process.kill)
         alarm.start()
@@ -54,6 +55,8 @@ class Running:
                 what, _, address = line.strip().partition(" on ")
                 self.announced[what] = address
                 if what == "listening":
+                    self.addresses.append(address)
+                if len(self.addresses) == frontends:
                     return
         finally:
             alarm.cancel()
@@ -63,7 +66,8 @@ class Running:
 
     @property
     def address(self) -> str:
-        return self.announced["listening"]
+        """Of the first frontend."""
+        return self.addresses[0]
 
     @property
     def host_port(self) -> tuple[str, int]:
@@ -77,13 +81,13 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(name: str, *arguments: str, within: Sequence[str] = ()) -> Iterator[Running]:
-    """The server `name`, from its `listening on` line to the end of the block. `within`: a command that becomes it."""
+def running(name: str, *arguments: str, within: Sequence[str] = (), frontends: int = 1) -> Iterator[Running]:
+    """The server `name`, from its `listening on` lines to the end of the block. `within`: a command that becomes it."""
     process = subprocess.Popen([*within, program(name), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                stdin=subprocess.DEVNULL, text=True, start_new_session=True)
     server = Running(process)
     try:
-        server.wait_until_listening()
+        server.wait_until_listening(frontends)
         yield server
     finally:
         process.kill()  # its workers end with it
@@ -104,7 +108,7 @@ def is_alive(pid: int) -> bool:
     """True for a process that still runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

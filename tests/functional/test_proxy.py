@@ -275,12 +275,12 @@ def test_bad_input_is_refused_in_one_line(arguments: list[str], complaint: str, 
 NONSENSE = {"ADDR": "nowhere", "N": "many", "CORES": "many", "SECS": "long", "T": "soon", "VERSION": "SSLv3",
             "LIST": "nonsense", "NAME": "nonsense", "USER": "no-such-user", "GROUP": "no-such-group",
             "FILE": "/no/such/folder/file", "DIR": "/no/such/folder", "on|off": "maybe", "text|json": "xml",
-            "required|optional": "perhaps", "sealed|stud": "open", "[=v1|v2]": "=v3"}
+            "PATTERN": "x*", "required|optional|none": "perhaps", "sealed|stud": "open", "[=v1|v2]": "=v3"}
 NONSENSE_OF = {"alpn": ",", "verify-name": "n" * 256}
 
 
 def test_every_option_refuses_a_value_that_means_nothing_and_is_named(ecdsa: str) -> None:
-    found = re.findall(r"^  (?:-.,|   ) --([a-z0-9-]+)(?: ([A-Z]+|[a-z]+\|[a-z]+)|(\[=\S+\]))(?= |$)",
+    found = re.findall(r"^  (?:-.,|   ) --([a-z0-9-]+)(?: ([A-Z]+|[a-z]+(?:\|[a-z]+)+)|(\[=\S+\]))(?= |$)",
                        run("proxy", "--help").stdout, re.MULTILINE)
     assert len(found) > 40
     for name, value, optional in found:
@@ -302,6 +302,20 @@ def test_an_unreadable_certificate_is_called_that(ecdsa: str, tmp_path: Path) ->
 def test_test_mode_checks_and_starts_nothing(ecdsa: str) -> None:
     checked = run("proxy", "-t", "-b", "127.0.0.1:1", ecdsa)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+def test_test_mode_finds_that_the_pid_file_could_not_be_written(ecdsa: str, tmp_path: Path) -> None:
+    def tested(pidfile: str) -> tuple[int, str]:
+        done = run("proxy", "-t", "-b", "127.0.0.1:1", "--pidfile", pidfile, ecdsa)
+        return done.returncode, done.stderr
+
+    missing = f"{tmp_path}/none/pid"
+    assert tested(missing) == (2, f"proxy: --pidfile: {missing}: No such file or directory\n")
+    assert tested(str(tmp_path)) == (2, f"proxy: --pidfile: {tmp_path}: not a regular file\n")
+    assert tested(f"{tmp_path}/pid") == (0, "") and not (tmp_path / "pid").exists()
+    # Of a proxy that runs: it is asked for its configuration to be tested before it is told to reload.
+    (tmp_path / "pid").write_text("1\n")
+    assert tested(f"{tmp_path}/pid") == (0, "")
 
 
 def test_statistics_speak_http_and_prometheus(ecdsa: str) -> None:

@@ -19,8 +19,8 @@ import pytest
 from programs import children, program, running
 from proxies import backend, client_context, connected, counters, echo, eventually, proxy
 
-FIELDS = ["time", "client", "sni", "version", "cipher", "resumed", "alpn", "bytes_from_client", "bytes_to_client",
-          "handshake_us", "duration_us", "close", "failure"]
+FIELDS = ["time", "client", "frontend", "sni", "version", "cipher", "resumed", "alpn", "bytes_from_client",
+          "bytes_to_client", "handshake_us", "duration_us", "close", "failure"]
 
 
 def lines_of(log: Path) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from authority import Authority
-from programs import Running
+from programs import Running, run
 from proxies import (Peer, backend, client_in, closed, counters, eventually, proxy, proxy_in, read_all, server_context,
                      TlsPeer)
 
@@ -120,3 +120,12 @@ def test_an_answer_that_was_cut_off_is_told_from_one_that_ended(end: str, client
         line = json.loads(log.read_text())
         assert line["close"] == ("done" if end == "clean" else "hung_up")
         assert line["bytes_to_client"] == len(b"answer")
+
+
+@pytest.mark.parametrize("option", ["--session-cache=100", "--tickets=off", "--num-tickets=2", "--ticket-rotation=1m",
+                                    "--session-lifetime=5m"])
+def test_what_is_asked_of_sessions_that_there_are_none_of_is_refused(option: str) -> None:
+    refused = run("proxy", "-t", "--client", "-b", "127.0.0.1:1", option)
+    assert (refused.returncode, refused.stderr) == (2, f"proxy: {option.split('=')[0]}: not together with --client\n")
+    # No cache is what there is; so stud's files have it.
+    assert run("proxy", "-t", "--client", "-b", "127.0.0.1:1", "-C", "0").returncode == 0

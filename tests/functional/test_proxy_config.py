@@ -52,6 +52,25 @@ def test_a_configuration_file_of_stud_is_taken(ecdsa: str, tmp_path: Path) -> No
             assert tls.recv(9) == b"as before"
 
 
+def test_a_configuration_file_of_hitch_is_taken(ecdsa: str, tmp_path: Path) -> None:
+    empty = [f'{name} = ""' for name in ("ssl-engine", "chroot", "user", "group")]
+    with backend(echo) as to:
+        config = write_config(
+            tmp_path, "# hitch(8)", 'frontend = "[127.0.0.1]:0"', "frontend = {", '    host = "127.0.0.1"',
+            '    port = "0"', "    # for this one", "    match-global-certs = on", "    tls-protos = TLSv1.2 TLSv1.3",
+            "    prefer-server-ciphers = off", f'    pem-file = "{ecdsa}"', "}", f'backend = "{to}"', "pem-file = {",
+            f'\tcert = "{ecdsa}"', "\tocsp-verify-staple = off", "}", "ocsp-verify-staple = off",
+            "tls-protos = SSLv3 TLSv1.0 TLSv1.1 TLSv1.2 TLSv1.3",
+            'ciphers = "EECDH+AESGCM:EDH+AESGCM:AES256+EECDH:AES256+EDH"', "prefer-server-ciphers = off", *empty,
+            "workers = 1", "backlog = 100", "keepalive = 3600", "quiet = off", "syslog = off", "daemon = off",
+            'syslog-facility = "daemon"', "write-ip = off", "write-proxy-v1 = off", "write-proxy-v2 = off",
+            "proxy-proxy = off", "sni-nomatch-abort = off", 'alpn-protos = "h2, http/1.1"', 'ecdh-curve = "X25519"',
+            "backend-connect-timeout = 30", "ssl-handshake-timeout = 30", "proxy-authority = on")
+        with running("proxy", "--config", config, frontends=2) as server, connected(server) as tls:
+            tls.sendall(b"as before")
+            assert tls.recv(9) == b"as before"
+
+
 def test_certificates_of_the_command_line_stand_for_those_of_the_file(ecdsa: str, tmp_path: Path) -> None:
     config = write_config(tmp_path, "backend = 127.0.0.1:1", "pem-file = /no/such/file.pem")
     assert run("proxy", "--config", config, "-t", ecdsa).returncode == 0

@@ -7,6 +7,7 @@ import queue
 import socket
 import ssl
 import struct
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def test_write_ipv4_sends_four_octets(front: str, expected: bytes, ecdsa: str) -
         assert heard.get(timeout=60) == expected
 
 
-@pytest.mark.parametrize("option", ["--write-proxy", "--write-proxy=v1"])
+@pytest.mark.parametrize("option", ["--write-proxy", "--write-proxy=v1", "--write-proxy-v1"])
 @pytest.mark.parametrize(("front", "name"), [("127.0.0.2", "TCP4"), ("::1", "TCP6")])
 def test_write_proxy_is_a_line_with_the_address_that_the_client_really_went_to(option: str, front: str, name: str,
                                                                                ecdsa: str) -> None:
@@ -117,6 +118,28 @@ def test_version_2_tells_of_tls(kind: str, key_name: bytes, certificates: Path) 
         assert tlvs(found[0x20][5:]) == {0x21: b"TLSv1.3", 0x23: cipher[0].encode(), 0x24: b"SHA256", 0x25: key_name,
                                          0x26: tlvs(found[0x20][5:])[0x26]}
         assert tlvs(found[0x20][5:])[0x26].lower() in (b"x25519", b"prime256v1", b"secp256r1")
+
+
+@pytest.mark.parametrize("option", ["--write-proxy=v2", "--write-proxy-v2"])
+def test_version_2_need_not_tell_which_name_was_asked_for(option: str, ecdsa: str) -> None:
+    with reading_version_2() as (to, headers), proxy(to, ecdsa, option, "--proxy-authority=off") as server:
+        with socket.create_connection(server.host_port, timeout=60) as plain:
+            with client_context().wrap_socket(plain, server_hostname="www.example.org") as tls:
+                tls.sendall(b"hello")
+                assert read_exactly(tls, 5) == b"hello"
+        found = headers.get(timeout=60)[2]
+        assert 0x02 not in found and 0x20 in found
+
+
+@pytest.mark.parametrize(("offer", "agreed"), [("-nextprotoneg", b"h2-14"), ("-alpn", b"h2-14")])
+def test_version_2_tells_of_the_protocol_that_was_agreed_in_either_way(offer: str, agreed: bytes, ecdsa: str) -> None:
+    """Next Protocol Negotiation is what there was before ALPN."""
+    with reading_version_2() as (to, headers), \
+            proxy(to, ecdsa, "--write-proxy-v2", "--alpn", "h2, h2-14 ,http/1.1") as server:
+        done = subprocess.run(["openssl", "s_client", "-tls1_2", "-connect", server.address, offer, agreed.decode()],
+                              input="hello", capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        assert headers.get(timeout=60)[2][0x01] == agreed
 
 
 def test_version_2_of_a_resumed_session_names_no_certificate(ecdsa: str) -> None:
@@ -320,6 +343,7 @@ def test_the_reverse_role_writes_what_this_role_reads(ecdsa: str) -> None:
     (["--write-ip", "--write-ipv4"], "--write-ipv4: cannot be had together with --write-ip"),
     (["--write-proxy", "--proxy-proxy"], "--proxy-proxy: cannot be had together with --write-proxy"),
     (["--write-ip", "--write-proxy=v2"], "--write-proxy: cannot be had together with --write-ip"),
+    (["--write-proxy-v1", "--write-proxy-v2"], "--write-proxy-v2: cannot be had together with --write-proxy-v1"),
     (["--write-proxy=v3"], "--write-proxy: v3: must be one of v1 v2"),
 ])
 def test_headers_that_exclude_each_other_are_refused(options: list[str], complaint: str, ecdsa: str) -> None:

@@ -194,7 +194,7 @@ def test_an_engine_of_a_reload_that_was_refused_does_nothing(tmp_path: Path) -> 
 
 
 FIXED: dict[str, Callable[[Path], str]] = {
-    "frontend": lambda folder: "frontend = 127.0.0.1:1", "stats": lambda folder: "stats = 127.0.0.1:1",
+    "stats": lambda folder: "stats = 127.0.0.1:1",
     "top-clients": lambda folder: "top-clients = 3", "session-cache": lambda folder: "session-cache = 7",
     "workers": lambda folder: "workers = 2", "backlog": lambda folder: "backlog = 7",
     "keepalive": lambda folder: "keepalive = 7", "maxconn": lambda folder: "maxconn = 7",

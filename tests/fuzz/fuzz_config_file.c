@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The configuration file: any bytes are read or refused, and what was read is read back from what it is printed as. */
+/*
+ * The configuration file: any bytes are read or refused, what was read is read back from what it is printed as, and
+ * blocks that began have ended, each inside of the one that it is in.
+ */
 #define _GNU_SOURCE
 #include "config_file.h"
 
@@ -17,6 +20,10 @@ static struct {
     uint64_t number, time_ns, size;
     int choice;
     struct address address;
+    const char *inner_text, *innermost_text;
+    uint64_t inner_number;
+    int open;  /* blocks */
+    int ended; /* of the inner kind */
 } got;
 
 static const char *const choices[] = {"red", "green", NULL};
@@ -30,8 +37,54 @@ static const char *format_path(const void *target, char *text) {
     return ((const struct address *)target)->length ? address_format(target, text) : NULL;
 }
 
+static const char *begin_inner(const char *where) {
+    if (got.open != 0 || strncmp(where, "file:", 5) != 0 || strchr(where, '\n'))
+        abort();
+    got.open = 1;
+    got.inner_text = NULL;
+    return NULL;
+}
+
+static const char *end_inner(void) {
+    if (got.open != 1)
+        abort();
+    if (!got.inner_text)
+        return "no text";
+    got.open = 0;
+    return ++got.ended > 100 ? "too many" : NULL;
+}
+
+static const char *begin_innermost(const char *where) {
+    if (got.open != 1 || !strstr(where, ": inner: innermost"))
+        abort();
+    got.open = 2;
+    return got.inner_number == 13 ? "not now" : NULL;
+}
+
+static const char *end_innermost(void) {
+    if (got.open != 2)
+        abort();
+    got.open = 1;
+    return NULL;
+}
+
+static const struct option_spec innermost_specs[] = {
+    {"text", 0, OPTION_STRING, "TEXT", "any text", &got.innermost_text},
+};
+static const struct option_table innermost_table = {.options = innermost_specs, .count = 1};
+static const struct option_block innermost = {&innermost_table, begin_innermost, end_innermost};
+
+static const struct option_spec inner_specs[] = {
+    {"text", 0, OPTION_STRING, "TEXT", "any text", &got.inner_text},
+    {"number", 0, OPTION_UINT, "N", "a number", &got.inner_number, .max = 20},
+    {"innermost", 0, OPTION_STRING, "TEXT", NULL, &got.innermost_text, .block = &innermost},
+};
+static const struct option_table inner_table = {.options = inner_specs, .count = 3};
+static const struct option_block inner = {&inner_table, begin_inner, end_inner};
+
 static const struct option_spec specs[] = {
     {.help = "a heading"},
+    {"inner", 0, OPTION_STRING, "TEXT", "a text or a block", &got.text, .block = &inner},
     {"flag", 'f', OPTION_FLAG, NULL, "on or off", &got.flag},
     {"text", 0, OPTION_STRING, "TEXT", "any text", &got.text, .alias = "old"},
     {"number", 'n', OPTION_UINT, "N", "a number", &got.number, .min = 1, .max = 1000},
@@ -73,6 +126,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     text[length] = '\0';
     reason = parse(text, length);
     if (reason && strchr(reason, '\n'))
+        abort();
+    if (!reason && got.open)
         abort();
     if (!reason) {
         first = print(&first_length);

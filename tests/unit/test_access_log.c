@@ -32,6 +32,7 @@ static struct address client_address(void) {
 static size_t line_of(char *line, enum access_log_format format, const char *name) {
     struct address address = client_address();
     struct visit visit = {.client = &address,
+                          .frontend = "192.0.2.9:443",
                           .ssl = SSL_new(context),
                           .bytes_from_client = 12,
                           .bytes_to_client = INT64_MAX,
@@ -54,9 +55,11 @@ static void text_says_what_there_is_and_a_dash_for_the_rest(void **state) {
     char line[ACCESS_LINE_MAX + 1];
 
     line_of(line, ACCESS_LOG_TEXT, "example.org");
-    assert_string_equal(line, "time=2026-01-31T12:34:56.789Z client=192.0.2.1:4711 sni=example.org version=- cipher=- "
-                              "resumed=- alpn=- bytes_from_client=12 bytes_to_client=9223372036854775807 "
-                              "handshake_us=- duration_us=3000 close=handshake_failed failure=alert_unknown_ca\n");
+    assert_string_equal(
+        line,
+        "time=2026-01-31T12:34:56.789Z client=192.0.2.1:4711 frontend=192.0.2.9:443 "
+        "sni=example.org version=- cipher=- resumed=- alpn=- bytes_from_client=12 bytes_to_client=9223372036854775807 "
+        "handshake_us=- duration_us=3000 close=handshake_failed failure=alert_unknown_ca\n");
 }
 
 static void no_name_can_break_out_of_its_field(void **state) {

@@ -36,6 +36,54 @@ static const char *format_sum(const void *target, char *text) {
     return text;
 }
 
+/* What blocks told, one after the other. */
+static struct {
+    char told[256];
+    const char *title, *page;
+    uint64_t number;
+} blocks;
+
+static void tell(const char *what) {
+    size_t length = strlen(blocks.told);
+
+    snprintf(blocks.told + length, sizeof blocks.told - length, "%s|", what);
+}
+
+static const char *begin_book(const char *where) {
+    tell(where);
+    blocks.title = NULL;
+    return NULL;
+}
+
+static const char *begin_page(const char *where) {
+    tell(where);
+    return blocks.number == 999 ? "no more of them" : NULL;
+}
+
+static const char *end_book(void) {
+    tell(blocks.title ? blocks.title : "?");
+    return blocks.title ? NULL : "has no title";
+}
+
+static const char *end_page(void) {
+    tell("}");
+    return NULL;
+}
+
+static const struct option_spec page_specs[] = {
+    {"number", 0, OPTION_UINT, "N", "its number", &blocks.number},
+};
+static const struct option_table page_table = {.options = page_specs, .count = 1};
+static const struct option_block page_block = {&page_table, begin_page, end_page};
+
+static const struct option_spec book_specs[] = {
+    {"title", 0, OPTION_STRING, "TEXT", "its title", &blocks.title},
+    {"page", 0, OPTION_STRING, "TEXT", NULL, &blocks.page, .block = &page_block},
+    {"quiet", 0, OPTION_FLAG, NULL, NULL, &got.quiet},
+};
+static const struct option_table book_table = {.options = book_specs, .count = 3};
+static const struct option_block book_block = {&book_table, begin_book, end_book};
+
 static const struct option_spec specs[] = {
     {.help = "a heading"},
     {"quiet", 'q', OPTION_FLAG, NULL, "less words", &got.quiet},
@@ -47,6 +95,7 @@ static const struct option_spec specs[] = {
     {"shade", 0, OPTION_CHOICE, "[=red|green]", "which, or just one", &got.shade, .choices = choices,
      .value_if_none = "green"},
     {"least", 0, OPTION_UINT, "N", "at least five", &got.least, .min = 5},
+    {"book", 0, OPTION_STRING, "TEXT", "one or more", &got.name, .block = &book_block},
     {"config", 0, OPTION_STRING, "FILE", "a file", &got.name, .command_line_only = true},
     {"help", 'h', OPTION_HELP, NULL, "this", NULL},
 };
@@ -57,6 +106,7 @@ static char text[4096];
 
 static const char *parse_bytes(const char *bytes, size_t length) {
     memset(&got, 0, sizeof got);
+    memset(&blocks, 0, sizeof blocks);
     memcpy(text, bytes, length);
     text[length] = '\0';
     return config_file_parse(&table, "file", text, length);
@@ -124,6 +174,52 @@ static void a_refusal_names_line_key_value_and_reason(void **state) {
     assert_string_equal(parse_bytes("name = a\0b\n", 11), "file:1: holds a zero byte");
 }
 
+static void a_block_is_read_line_by_line_and_may_hold_others(void **state) {
+    (void)state;
+    assert_null(
+        parse("count = 2\nbook = { # the first\n  title = \"a } b\"\n quiet = yes\n  page = {\n number = 7\n} #\n}\n"
+              "book={\r\n\r\ntitle = 'two'\n  } # end\nbook = three\nsum = 4"));
+    assert_string_equal(blocks.told, "file:2: book|file:5: book: page|}|a } b|file:9: book|two|");
+    assert_int_equal(blocks.number, 7);
+    assert_int_equal(got.parsed, 4);
+    assert_string_equal(got.name, "three");
+    assert_true(got.quiet);
+    /* A brace is a value like any other where there is no block to begin. */
+    assert_null(parse("name = {x\nbook = '{'\n"));
+    assert_string_equal(got.name, "{");
+}
+
+static void a_bad_block_is_told_with_its_line(void **state) {
+    (void)state;
+    assert_refused("book = {\n\n}\n", "file:1: book: has no title");
+    assert_refused("\nbook = {\ntitle = x\npage = {\n", "file:4: book: page: the block is not closed");
+    assert_refused("book = {\ntitle = x\n", "file:1: book: the block is not closed");
+    assert_refused("}\n", "file:1: there is no block to close");
+    assert_refused("book = { title = x }\n", "file:1: book: a block begins and ends on lines of its own");
+    assert_refused("book = {\ntitle = x\n} }\n", "file:3: book: something follows the closing brace");
+    assert_refused("book = {\ncount = 1\n}\n", "file:2: book: count: 1: unknown option (see --help)");
+    assert_refused("book = {\npage = {\nnumber = x\n}\n}", "file:3: book: page: number: x: not a whole number");
+    assert_refused("book = {\npage = {\nnumber = 999\n}\npage = {\n", "file:5: book: page: no more of them");
+    assert_refused("title = x\n", "file:1: title: x: unknown option (see --help)");
+}
+
+static void the_form_of_a_block_is_printed_and_means_nothing(void **state) {
+    (void)state;
+    char *printed = NULL;
+    size_t length;
+    FILE *out = open_memstream(&printed, &length);
+
+    options_print_config(&table, out);
+    options_print_help(&table, out);
+    fclose(out);
+    assert_non_null(strstr(printed, "# book = TEXT\n#   book = {\n#       title = TEXT\n#       page = {\n"
+                                    "#           number = N\n#       }\n#       quiet = yes|no\n#   }\n"));
+    assert_non_null(strstr(printed, "In a block of the configuration file, book = { }, a line each:\n"
+                                    "      title = TEXT                its title\n"
+                                    "      as above, for it alone: page, quiet\n"));
+    free(printed);
+}
+
 static void what_is_printed_is_read_back(void **state) {
     (void)state;
     char *printed = NULL;
@@ -174,6 +270,9 @@ int main(void) {
         cmocka_unit_test(values_arrive_as_they_are_meant),
         cmocka_unit_test(an_empty_value_in_quotes_leaves_the_default),
         cmocka_unit_test(a_refusal_names_line_key_value_and_reason),
+        cmocka_unit_test(a_block_is_read_line_by_line_and_may_hold_others),
+        cmocka_unit_test(a_bad_block_is_told_with_its_line),
+        cmocka_unit_test(the_form_of_a_block_is_printed_and_means_nothing),
         cmocka_unit_test(what_is_printed_is_read_back),
         cmocka_unit_test(a_file_is_read_whole_or_refused_by_name),
     };

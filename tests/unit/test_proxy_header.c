@@ -90,12 +90,12 @@ static void version_2_shows_the_client_s_certificate(void **state) {
     }
     assert_true(SSL_is_init_finished(client) && SSL_is_init_finished(server));
     assert_null(address_parse(&address, "127.0.0.1:0"));
-    length = proxy_header_make(header, HEADER_PROXY_V2, &address, -1, server);
+    length = proxy_header_make(header, HEADER_PROXY_V2, true, &address, -1, server);
     /* Descriptor -1 has no address: LOCAL, which says nothing of the client. */
     assert_int_equal(length, PROXY_PROTOCOL_V2_FIXED);
 
     assert_true(address_listen(&address, 1, &fd, 1));
-    length = proxy_header_make(header, HEADER_PROXY_V2, &address, fd, server);
+    length = proxy_header_make(header, HEADER_PROXY_V2, true, &address, fd, server);
     assert_true(length > PROXY_PROTOCOL_V2_FIXED + 12);
     tlvs = reader_of((uint8_t *)header + PROXY_PROTOCOL_V2_FIXED + 12, length - PROXY_PROTOCOL_V2_FIXED - 12);
     tls = find_tlv(tlvs, 0x20);

@@ -25,16 +25,15 @@ struct fixture {
 
 static int set_up(void **state) {
     struct fixture *fixture = calloc(1, sizeof *fixture);
-    static const char *certificates[1];
+    static struct certificate_source source;
     static struct ticket_keys *keys; /* as long as the program, as in the master */
-    struct proxy_settings settings = {.certificates = certificates,
-                                      .certificate_count = 1,
+    struct proxy_settings settings = {.certificates = {&source, 1},
                                       .tickets = 1,
                                       .num_tickets = 1,
                                       .session_lifetime_ns = 3600 * UINT64_C(1000000000)};
 
-    if (!certificates[0]) {
-        certificates[0] = certificate_file("localhost");
+    if (!source.file) {
+        source.file = certificate_file("localhost");
         keys = ticket_keys_new();
     }
     fixture->keys = keys;

@@ -24,11 +24,10 @@ static int make_files(void **state) {
 }
 
 static SSL_CTX *new_server(struct proxy_settings settings) {
-    const char *certificates[] = {backend_file};
+    struct certificate_source source = {.file = backend_file};
     SSL_CTX *context = NULL;
 
-    settings.certificates = certificates;
-    settings.certificate_count = 1;
+    settings.certificates = (struct certificate_list){&source, 1};
     settings.tickets = 1;
     settings.num_tickets = 1;
     settings.session_lifetime_ns = HOUR_NS;
@@ -91,7 +90,7 @@ static void the_backend_must_be_who_it_should_be(void **state) {
 }
 
 static void sessions_resume(int version, int rotate_at) {
-    SSL_CTX *client = new_client((struct proxy_settings){.tls_min = version, .tls_max = version});
+    SSL_CTX *client = new_client((struct proxy_settings){.versions = {.min = version, .max = version}});
     SSL_CTX *server = new_server((struct proxy_settings){0});
 
     for (int i = 0; i < 6; i++) {
@@ -139,9 +138,8 @@ static void connections_at_the_same_time_share_what_session_there_is(void **stat
 
 static void a_client_certificate_and_protocols_are_presented(void **state) {
     (void)state;
-    const char *certificates[] = {other_file};
-    SSL_CTX *client = new_client(
-        (struct proxy_settings){.certificates = certificates, .certificate_count = 1, .alpn = "h2,http/1.1"});
+    struct certificate_source source = {.file = other_file};
+    SSL_CTX *client = new_client((struct proxy_settings){.certificates = {&source, 1}, .alpn = "h2,http/1.1"});
     SSL_CTX *server = new_server((struct proxy_settings){.client_ca = other_file, .alpn = "http/1.1"});
     struct tls_connection connection;
     const unsigned char *chosen;
@@ -161,7 +159,8 @@ static void a_client_certificate_and_protocols_are_presented(void **state) {
 
 static void what_cannot_be_is_refused(void **state) {
     (void)state;
-    const char *certificates[] = {backend_file, other_file}, *missing = "/no/such/file", *none[] = {missing};
+    const char *missing = "/no/such/file";
+    struct certificate_source certificates[] = {{.file = backend_file}, {.file = other_file}}, none = {.file = missing};
     char longest[300];
 
     memset(longest, 'x', sizeof longest - 1);
@@ -174,10 +173,8 @@ static void what_cannot_be_is_refused(void **state) {
     assert_non_null(
         strstr(refusal((struct proxy_settings){.backend_ca = "/proc/version", .backend_name = "x"}), "no certificate"));
     assert_non_null(strstr(refusal((struct proxy_settings){.backend_name = longest}), "255"));
-    assert_non_null(strstr(refusal((struct proxy_settings){.certificates = certificates, .certificate_count = 2}),
-                           "one certificate"));
-    assert_non_null(
-        strstr(refusal((struct proxy_settings){.certificates = none, .certificate_count = 1}), "No such file"));
+    assert_non_null(strstr(refusal((struct proxy_settings){.certificates = {certificates, 2}}), "one certificate"));
+    assert_non_null(strstr(refusal((struct proxy_settings){.certificates = {&none, 1}}), "No such file"));
     assert_non_null(strstr(refusal((struct proxy_settings){.alpn = ","}), "--alpn"));
     assert_non_null(strstr(refusal((struct proxy_settings){.ciphers = "nothing"}), "--ciphers"));
     assert_non_null(strstr(refusal((struct proxy_settings){.engine = "nothing"}), "--engine"));
