@@ -4,6 +4,7 @@
 
 #include "log.h"
 #include "sync_catch_up.h"
+#include "sync_flood.h"
 #include "sync_inbox.h"
 #include "sync_socket.h"
 #include "units.h"
@@ -30,6 +31,7 @@ struct sync_process {
     struct session_sync *sync;
     struct sync_outbox outbox;
     struct sync_inbox inbox;
+    struct sync_flood flood;
     uint64_t generation; /* of ticket keys that peers have been told of */
     int keys_due;        /* times that the last ones are still to be told */
     int ticks;
@@ -98,9 +100,7 @@ static void beat(struct sync_process *process) {
     sync_outbox_beat(&process->outbox);
 }
 
-static void time_passed(struct ev_loop *loop, ev_timer *timer, int events) {
-    (void)loop, (void)events;
-    struct sync_process *process = timer->data;
+static void tell_of_us(struct sync_process *process) {
     const struct session_sync *sync = process->sync;
     uint64_t generation = sync->ticket_keys ? ticket_keys_generation(sync->ticket_keys) : 0;
 
@@ -114,10 +114,20 @@ static void time_passed(struct ev_loop *loop, ev_timer *timer, int events) {
     }
 }
 
+static void time_passed(struct ev_loop *loop, ev_timer *timer, int events) {
+    (void)loop, (void)events;
+    struct sync_process *process = timer->data;
+
+    sync_flood_look(&process->flood);
+    if (process->sync->sharing.format != SHARING_STUD)
+        tell_of_us(process);
+}
+
 static bool set_up(struct sync_process *process) {
     const struct session_sync *sync = process->sync;
 
     foreign_keys_begin(sync->foreign_keys);
+    sync_flood_begin(&process->flood, sync);
     return sync_outbox_init(&process->outbox, sync) &&
            sync_inbox_init(&process->inbox, process->loop, sync, &process->outbox);
 }
@@ -137,11 +147,9 @@ int sync_process_run(struct session_sync *sync, struct ev_loop *loop) {
     ev_init(&process.rest, rested);
     process.rest.repeat = REST_S;
     process.rest.data = &process;
-    if (sync->sharing.format != SHARING_STUD) {
-        ev_timer_init(&process.tick, time_passed, 0., TICK_S);
-        process.tick.data = &process;
-        ev_timer_start(loop, &process.tick);
-    }
+    ev_timer_init(&process.tick, time_passed, 0., TICK_S);
+    process.tick.data = &process;
+    ev_timer_start(loop, &process.tick);
     ev_run(loop, 0);
     return 0;
 }
