@@ -263,16 +263,6 @@ def test_a_flood_of_random_datagrams(options: list[str], beginnings: list[str], 
             known = next(filter(is_to_all, wires[0].seen))[4:20].hex()
             beginnings = [beginning.replace("SENDER", known) for beginning in beginnings]
         before, process = shared(other), sync_process(other)
-        with subprocess.Popen([program("bench/datagram-flood"), other.announced["shared cache"], "100000", "200000",
-                               *beginnings], stdout=subprocess.PIPE, text=True) as attack:
-            try:
-                while attack.poll() is None:
-                    eventually(lambda: resumes_soon(one, other), "a session resumes on the host that is attacked")
-            finally:
-                attack.kill()
-            assert attack.stdout
-            sent = json.loads(attack.stdout.read())["sent"]
-
         def came() -> int:
             now = shared(other)
             return (now["datagrams_received"] + now["datagrams_dropped"] + now["rejected"]["flood"]
@@ -284,10 +274,22 @@ def test_a_flood_of_random_datagrams(options: list[str], beginnings: list[str], 
             return (now["datagrams_received"] - before["datagrams_received"] + now["rejected"]["flood"]
                     - sum(now["rejected"].values()) + sum(before["rejected"].values()))
 
+        with subprocess.Popen([program("bench/datagram-flood"), other.announced["shared cache"], "100000", "1000000000",
+                               *beginnings], stdout=subprocess.PIPE, text=True) as attack:
+            try:
+                eventually(lambda: rejected(other).get("flood", 0) > 0, "it is a flood")
+                for _ in range(5):
+                    eventually(lambda: resumes_soon(one, other), "a session resumes on the host that is attacked")
+                eventually(lambda: came() >= 200000, "there were many")
+                attack.terminate()
+                assert attack.stdout
+                sent = json.loads(attack.stdout.read())["sent"]
+            finally:
+                attack.kill()
         # The network of the machine itself drops one in some ten thousand on its way.
         eventually(lambda: came() >= sent * 0.99, f"{sent} are counted: {came()}")
         peers = sum(len(wire.seen) for wire in wires)
-        assert sent == 200000 and came() <= sent + peers and odd() <= peers
+        assert came() <= sent + peers and odd() <= peers
         assert reasons >= {reason for reason, count in rejected(other).items() if count} >= {"flood", "forged"}
         assert shared(other)["sessions_applied"] <= shared(one)["sessions_announced"]
         assert sync_process(other) == process
