@@ -300,7 +300,8 @@ PARTS = {"share": bench_share, "cost": bench_cost, "lookup": bench_lookup, "floo
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="bench-sync", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    result.add_argument("--rounds", type=int, default=5, help="interleaved repeats of cost, lookup and flood (default 5)")
+    result.add_argument("--rounds", type=int, default=5,
+                        help="interleaved repeats of cost, lookup and flood (default 5)")
     result.add_argument("--duration", type=float, default=3.0, help="seconds of each run of cost and flood (default 3)")
     result.add_argument("--probes", type=int, default=1000, help="sessions tried in each row of share (default 1000)")
     result.add_argument("--part", action="append", choices=list(PARTS), help="only this, or these (default all)")

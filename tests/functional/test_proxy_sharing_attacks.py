@@ -263,6 +263,7 @@ def test_a_flood_of_random_datagrams(options: list[str], beginnings: list[str], 
             known = next(filter(is_to_all, wires[0].seen))[4:20].hex()
             beginnings = [beginning.replace("SENDER", known) for beginning in beginnings]
         before, process = shared(other), sync_process(other)
+
         def came() -> int:
             now = shared(other)
             return (now["datagrams_received"] + now["datagrams_dropped"] + now["rejected"]["flood"]
