@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -231,6 +232,22 @@ def test_datagrams_that_come_in_any_order_are_all_taken(ecdsa: str) -> None:
         assert all(visit(other, context, session)[0] for session in sessions)
         assert not rejected(other).get("replayed")
         eventually(lambda: shared(other)["lost"] == 0, "nothing is missing in the end")
+
+
+def test_what_a_host_with_another_secret_sends(ecdsa: str, tmp_path: Path) -> None:
+    """Though it has the same certificate, so that the session would resume if it were taken."""
+    for name in ("one", "other"):
+        (tmp_path / name).write_bytes(os.urandom(32))
+    options = ("--tickets", "off", "--shared-cache-key")
+    with backend(echo) as to, host(to, ecdsa, *options, str(tmp_path / "one")) as one, \
+            host(to, ecdsa, *options, str(tmp_path / "other"), "-P", one.announced["shared cache"]) as other:
+        context = by_id()
+        _, session = visit(other, context)
+        eventually(lambda: shared(other)["sessions_announced"] == 1, "it is told of")
+        eventually(lambda: shared(one)["datagrams_received"] >= shared(other)["datagrams_sent"] >= 3, "it has come")
+        assert rejected(one).keys() == {"forged"}
+        assert shared(one)["sessions_applied"] == shared(one)["peers"] == shared(one)["challenges_sent"] == 0
+        assert visit(one, context, session)[0] is False
 
 
 def resumes_soon(one: Running, other: Running) -> bool:
