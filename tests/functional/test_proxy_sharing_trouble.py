@@ -62,7 +62,7 @@ def test_a_peer_that_does_not_answer_for_a_while_is_asked_again(ecdsa: str) -> N
 
 
 def preloaded(name: str, tmp_path: Path, setting: str) -> list[str]:
-    """A command that runs another with a library, made of a C file here, and with what this finds in its environment."""
+    """A command that runs another with a library, made of a C file here, and what this looks for in its environment."""
     library = tmp_path / f"{name}.so"
     if not library.exists():
         subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", str(library),
