@@ -17,20 +17,20 @@ static void flush(struct ev_loop *loop, ev_timer *timer, int events) {
     sync_outbox_flush(&announcer->outbox);
 }
 
-/*
- * To all, with whatever else there is to tell by then. The timer alone would not do: a turn of the loop may have many
- * handshakes in it and take several milliseconds.
- */
+/* To all, with whatever else there is to tell by then. */
 static void tell(struct announcer *announcer, const struct sync_message *message, uint64_t born_us) {
-    uint64_t oldest_us = announcer->outbox.batch_date_us;
-
     sync_outbox_add(&announcer->outbox, message, born_us);
-    if (oldest_us && born_us >= oldest_us + COLLECT_US)
-        sync_outbox_flush(&announcer->outbox);
     if (ev_is_active(&announcer->collect))
         return;
     ev_timer_set(&announcer->collect, COLLECT_US / 1e6, 0.);
     ev_timer_start(announcer->loop, &announcer->collect);
+}
+
+void announcer_look(struct announcer *announcer) {
+    uint64_t oldest_us = announcer->outbox.batch_date_us;
+
+    if (oldest_us && realtime_ns() / 1000 >= oldest_us + COLLECT_US)
+        sync_outbox_flush(&announcer->outbox);
 }
 
 static void tell_del(struct announcer *announcer, const struct told_del *del) {

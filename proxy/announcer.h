@@ -32,6 +32,12 @@ struct announcer {
 /* In a worker. False: the TLS library failed. */
 bool announcer_begin(struct announcer *announcer, struct ev_loop *loop);
 
+/*
+ * After each step of a handshake: sends what has waited long enough. The timer alone would not do: a turn of the loop
+ * may have many steps in it, each of up to a millisecond.
+ */
+void announcer_look(struct announcer *announcer);
+
 /* A session that was just born. */
 void announcer_new(struct announcer *announcer, const struct stored_session *session);
 

@@ -420,7 +420,10 @@ static void finish_connecting(struct connection *connection) {
 }
 
 static void shake_hands_with_client(struct connection *connection) {
-    switch (stream_handshake(&connection->client)) {
+    enum stream_result result = stream_handshake(&connection->client);
+
+    tls_context_step_done(connection->worker->tls);
+    switch (result) {
     case STREAM_RETRY:
         watch(connection);
         return;

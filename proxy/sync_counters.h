@@ -16,6 +16,7 @@
     X(datagrams_unsent, "datagrams that the system did not take, or that a peer refused")                              \
     X(datagrams_received, "datagrams received, those that were rejected included")                                     \
     X(bytes_received, "bytes in them")                                                                                 \
+    X(datagrams_dropped, "datagrams that the system dropped unseen because there was no room for more")                \
     X(sessions_announced, "new sessions that peers were told of")                                                      \
     X(sessions_applied, "sessions of peers put into the cache")                                                        \
     X(sessions_known, "sessions of peers that were in the cache already")                                              \
@@ -53,7 +54,9 @@
     X(crowded, "from one sender more than are remembered")                                                             \
     X(expired, "a session that is over")                                                                               \
     X(withdrawn, "a session that had been withdrawn")                                                                  \
-    X(too_large, "a session that does not fit the cache")
+    X(too_large, "a session that does not fit the cache")                                                              \
+    X(flood, "one of so many that were not ours that the system was told to drop them unseen; not among those "        \
+             "received")
 
 enum sync_rejection {
     SYNC_TAKEN = -1,

@@ -7,9 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const uint8_t magic[] = {'T', 'D', 'S'};
-#define VERSION 1
-
+#define MAGIC_BYTES 3
 #define NONCE_BYTES 12
 
 bool sync_secret_derive(uint8_t *secret, const uint8_t *from, size_t length) {
@@ -78,8 +76,8 @@ size_t sync_packet_seal(EVP_CIPHER_CTX *cipher, const struct sync_head *head, ui
     struct writer date_writer = writer_of(date, sizeof date);
     int count;
 
-    writer_bytes(&writer, magic, sizeof magic);
-    writer_u8(&writer, VERSION);
+    writer_uint(&writer, SYNC_MAGIC, MAGIC_BYTES);
+    writer_u8(&writer, SYNC_VERSION);
     writer_bytes(&writer, head->sender, sizeof head->sender);
     writer_uint(&writer, head->stream, 4);
     writer_u64(&writer, head->number);
@@ -98,15 +96,16 @@ size_t sync_packet_seal(EVP_CIPHER_CTX *cipher, const struct sync_head *head, ui
 
 enum sync_rejection sync_packet_read_head(const uint8_t *datagram, size_t length, struct sync_head *head) {
     struct reader reader = reader_of(datagram, length);
-    const uint8_t *start = reader_take(&reader, sizeof magic), *sender;
+    uint32_t magic = reader_uint(&reader, MAGIC_BYTES);
+    const uint8_t *sender;
     uint8_t version;
 
-    if (!start)
+    if (reader.failed)
         return SYNC_truncated;
-    if (memcmp(start, magic, sizeof magic) != 0)
+    if (magic != SYNC_MAGIC)
         return SYNC_not_ours;
     version = reader_u8(&reader);
-    if (!reader.failed && version != VERSION)
+    if (!reader.failed && version != SYNC_VERSION)
         return SYNC_wrong_version;
     if (length < SYNC_AROUND_BYTES)
         return SYNC_truncated;

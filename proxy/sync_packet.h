@@ -18,9 +18,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define SYNC_MAGIC        0x544453 /* "TDS" */
+#define SYNC_VERSION      1
 #define SYNC_SENDER_BYTES 16
 #define SYNC_SECRET_BYTES 32
 #define SYNC_HEAD_BYTES   32
+#define SYNC_STREAM_AT    20
 #define SYNC_DATE_BYTES   8
 #define SYNC_TAG_BYTES    16
 #define SYNC_AROUND_BYTES (SYNC_HEAD_BYTES + SYNC_DATE_BYTES + SYNC_TAG_BYTES)

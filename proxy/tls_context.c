@@ -172,9 +172,13 @@ const char *tls_context_new(SSL_CTX **made, const struct proxy_settings *setting
     return reason;
 }
 
+/* The context of a client has none. */
+static struct tls_state *find_state(const SSL_CTX *context) {
+    return state_index >= 0 ? tls_state_of(context) : NULL;
+}
+
 void tls_context_begin(SSL_CTX *context, struct worker_counters *counters, int slot, struct ev_loop *loop) {
-    /* The context of a client has none. */
-    struct tls_state *state = state_index >= 0 ? tls_state_of(context) : NULL;
+    struct tls_state *state = find_state(context);
 
     if (!state)
         return;
@@ -183,4 +187,11 @@ void tls_context_begin(SSL_CTX *context, struct worker_counters *counters, int s
         fail(EXIT_FAILED, "--shared-cache: the TLS library failed");
     if (state->pulls.sync)
         session_pulls_begin(&state->pulls, loop, counters, slot);
+}
+
+void tls_context_step_done(const SSL_CTX *context) {
+    struct tls_state *state = find_state(context);
+
+    if (state && state->announcer.sync)
+        announcer_look(&state->announcer);
 }

@@ -7,6 +7,10 @@ cost    CPU time of all of a proxy's processes for a full handshake, with sharin
 lookup  CPU time to find a session among a thousand and among a million, and the memory that each takes; and what the
         difference is in a whole resumed handshake.
 
+flood   Handshakes a second and CPU time for each, at full load, while a hundred thousand random datagrams a second come
+        to the host, and while as many go to a socket that nobody reads, in interleaved rounds. They come from the last
+        CPU: two CPUs of one core slow each other down, whatever they do, so both are equally busy in both.
+
 On loopback the sender pays for part of the receiver's network work. Every figure is the median over the rounds."""
 import argparse
 import contextlib
@@ -45,6 +49,7 @@ KINDS: dict[str, tuple[ssl.TLSVersion, list[str]]] = {  # what resumes: TLS vers
 }
 VERSION_NAMES = {ssl.TLSVersion.TLSv1_2: "TLSv1.2", ssl.TLSVersion.TLSv1_3: "TLSv1.3"}
 SIZES = (1000, 1000000)
+FLOOD_PER_S = 100000
 
 
 @dataclass
@@ -52,6 +57,7 @@ class Host:
     program: Program
     address: str
     stats: str
+    shared_cache: str
 
     def counters(self) -> dict:
         with urllib.request.urlopen(f"http://{self.stats}/stats.json", timeout=10) as response:
@@ -107,7 +113,8 @@ def two_hosts(bench: Bench, mode: str, cert_key: str, options: list[str]) -> Ite
                 str(built("proxy")), "-q", "-f", "127.0.0.1:0", "-b", printed_address(origin, "listening") or "",
                 "--stats", "127.0.0.1:0", *options, *own, str(certificate(cert_key))])
             hosts.append(Host(program, printed_address(program, "listening") or "",
-                              printed_address(program, "stats") or ""))
+                              printed_address(program, "stats") or "",
+                              printed_address(program, "shared cache") or ""))
         deadline = time.monotonic() + READY_LIMIT_S
         while mode != "off" and any(host.counters()["shared_cache"]["catch_ups_done"] < 1 for host in hosts):
             if time.monotonic() > deadline:
@@ -159,7 +166,7 @@ def bench_share(bench: Bench, _rounds: int, probes: int) -> bool:
           f"{'':<26}{'mode':<11}{'resumed %':>10}{'lag us':>8}{'bytes a session':>17}{'sessions a datagram':>21}")
     met = True
     for kind, (_, options) in KINDS.items():
-        for mode in MODES if options else MODES[:2]:
+        for mode in MODES if options else MODES[:3]:
             resumed, counted = share(bench, mode, kind, probes)
             shared = counted.get("shared_cache", {})
             announced, sent = shared.get("sessions_announced", 0), shared.get("datagrams_sent", 0)
@@ -172,18 +179,25 @@ def bench_share(bench: Bench, _rounds: int, probes: int) -> bool:
     return met
 
 
-def handshake_us(bench: Bench, hosts: list[Host], loaded: int, version: str, reuse: str) -> float:
-    """CPU time of the loaded hosts for each of their handshakes."""
-    def handshakes() -> int:
+@dataclass
+class Handshakes:
+    cpu_us: float  # of the loaded hosts, for each
+    per_s: float
+
+
+def handshakes(bench: Bench, hosts: list[Host], loaded: int, version: str, reuse: str) -> Handshakes:
+    def done() -> int:
         return sum(counted["handshakes_full"] + counted["handshakes_resumed"]
                    for counted in (host.counters() for host in hosts[:loaded]))
 
-    before, done = sum(host.cpu_s() for host in hosts[:loaded]), handshakes()
-    process = subprocess.run(bench.load_command(hosts[:loaded], version, reuse, "-d", f"{bench.duration_s:g}s"),
-                             capture_output=True, text=True, check=False)
+    before, done_before = sum(host.cpu_s() for host in hosts[:loaded]), done()
+    process = subprocess.run(
+        bench.load_command(hosts[:loaded], version, reuse, "-d", f"{bench.duration_s:g}s", "--json", "-"),
+        capture_output=True, text=True, check=False)
     if process.returncode != 0:
         raise Failed(f"loadgen ended with status {process.returncode}: {process.stderr.strip()[-200:]}")
-    return (sum(host.cpu_s() for host in hosts[:loaded]) - before) * 1e6 / (handshakes() - done)
+    spent_us = (sum(host.cpu_s() for host in hosts[:loaded]) - before) * 1e6
+    return Handshakes(spent_us / (done() - done_before), json.loads(process.stdout)["rates"]["connections_per_s"])
 
 
 def bench_cost(bench: Bench, rounds: int, _probes: int) -> bool:
@@ -196,7 +210,8 @@ def bench_cost(bench: Bench, rounds: int, _probes: int) -> bool:
             with two_hosts(bench, "off", cert_key, ["--tickets", "off"]) as alone, \
                     two_hosts(bench, "unicast", cert_key, ["--tickets", "off"]) as shared:
                 for _ in range(rounds):
-                    pairs.append([handshake_us(bench, hosts, loaded, "TLSv1.2", "never") for hosts in (alone, shared)])
+                    pairs.append([handshakes(bench, hosts, loaded, "TLSv1.2", "never").cpu_us
+                                  for hosts in (alone, shared)])
             more = 100 * (median([with_it / without for without, with_it in pairs]) - 1)
             met = met and more <= 3
             print(f"{'TLS 1.2 ' + cert_key:<26}{births:<12}{median([pair[0] for pair in pairs]):>8.1f}"
@@ -210,7 +225,7 @@ def bench_lookup(bench: Bench, rounds: int, _probes: int) -> bool:
     resumed = []
     with two_hosts(bench, "off", "rsa:2048", ["--tickets", "off"]) as hosts:
         for _ in range(rounds):
-            resumed.append(handshake_us(bench, hosts, 1, "TLSv1.2", "always"))
+            resumed.append(handshakes(bench, hosts, 1, "TLSv1.2", "always").cpu_us)
             lines = subprocess.run(["taskset", "-c", str(bench.cpus[-1]), str(built("bench/session-store-cost")),
                                     *map(str, SIZES)], capture_output=True, text=True, check=True).stdout
             for size, line in zip(SIZES, lines.splitlines(), strict=True):
@@ -232,14 +247,68 @@ def bench_lookup(bench: Bench, rounds: int, _probes: int) -> bool:
     return ratio <= 1.1 and room <= 700
 
 
-PARTS = {"share": bench_share, "cost": bench_cost, "lookup": bench_lookup}
+@contextlib.contextmanager
+def flood(bench: Bench, to: str, floods: list[dict]) -> Iterator[None]:
+    """Adds to floods what it was in the end."""
+    bench.started += 1
+    log = bench.directory / f"flood-{bench.started}.log"
+    attack = start("client", [str(built("bench/datagram-flood")), to, str(FLOOD_PER_S), str(10 ** 12)],
+                   bench.cpus[-1:], log)
+    with crew() as programs:
+        programs.append(attack)
+        time.sleep(0.5)  # until the system drops it
+        yield
+        if attack.popen.poll() is not None:
+            raise Failed(f"datagram-flood ended: {log.read_text()[-200:]}")
+    floods.append(json.loads(log.read_text()))
+
+
+def bench_flood(bench: Bench, rounds: int, _probes: int) -> bool:
+    print(f"\na host at full load, and {FLOOD_PER_S} random datagrams a second past it and to it, medians of {rounds} "
+          f"rounds\n\n{'':<26}{'handshakes/s':>14}{'flooded':>12}{'less %':>8}{'CPU us each':>13}{'flooded':>12}"
+          f"{'more %':>8}")
+    met = True
+    floods: list[dict] = []
+    elsewhere: list[dict] = []
+    counted = 0
+    for cert_key in ("rsa:2048", "ecdsa:P-256"):
+        pairs = []
+        with two_hosts(bench, "unicast", cert_key, ["--tickets", "off"]) as hosts, \
+                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unread:
+            unread.bind(("127.0.0.1", 0))
+            for _ in range(rounds):
+                with flood(bench, "127.0.0.1:%d" % unread.getsockname()[1], elsewhere):
+                    calm = handshakes(bench, hosts, 1, "TLSv1.2", "never")
+                with flood(bench, hosts[0].shared_cache, floods):
+                    pairs.append((calm, handshakes(bench, hosts, 1, "TLSv1.2", "never")))
+            time.sleep(0.5)  # until the last of it is counted
+            shared = hosts[0].counters()["shared_cache"]
+            counted += sum(shared["rejected"].values()) + shared["datagrams_dropped"]
+        less = 100 * (1 - median([flooded.per_s / calm.per_s for calm, flooded in pairs]))
+        more = 100 * (median([flooded.cpu_us / calm.cpu_us for calm, flooded in pairs]) - 1)
+        met = met and less <= 5 and more <= 5
+        rates, costs = ([[getattr(one, name) for one in pair] for pair in pairs] for name in ("per_s", "cpu_us"))
+        print(f"{'TLS 1.2 ' + cert_key:<26}{median([calm for calm, _ in rates]):>14.0f}"
+              f"{median([flooded for _, flooded in rates]):>12.0f}{less:>8.2f}"
+              f"{median([calm for calm, _ in costs]):>13.1f}{median([flooded for _, flooded in costs]):>12.1f}"
+              f"{more:>8.2f}", flush=True)
+    sent = sum(one["sent"] for one in floods)
+    print(f"\ndatagrams a second: {sent / sum(one['seconds'] for one in floods):.0f}, counted by the host: "
+          f"{100 * counted / sent:.2f} %; each cost the other CPU "
+          f"{1e6 * sum(one['cpu_s'] for one in floods) / sent:.2f} us, to send it and to drop it\n"
+          f"<= 5 % fewer handshakes a second, <= 5 % more CPU time for each: {'met' if met else 'NOT MET'}")
+    return met
+
+
+PARTS = {"share": bench_share, "cost": bench_cost, "lookup": bench_lookup, "flood": bench_flood}
 
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="bench-sync", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    result.add_argument("--rounds", type=int, default=5, help="interleaved repeats of cost and lookup (default 5)")
-    result.add_argument("--duration", type=float, default=3.0, help="seconds of each run of cost (default 3)")
+    result.add_argument("--rounds", type=int, default=5,
+                        help="interleaved repeats of cost, lookup and flood (default 5)")
+    result.add_argument("--duration", type=float, default=3.0, help="seconds of each run of cost and flood (default 3)")
     result.add_argument("--probes", type=int, default=1000, help="sessions tried in each row of share (default 1000)")
     result.add_argument("--part", action="append", choices=list(PARTS), help="only this, or these (default all)")
     return result
@@ -254,7 +323,7 @@ def main(argv: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="tlsdyno-") as directory:
         bench = Bench(cpus, arguments.duration, Path(directory))
         try:
-            require_built(["loadgen", "proxy", "echo-backend", "bench/session-store-cost"])
+            require_built(["loadgen", "proxy", "echo-backend", "bench/session-store-cost", "bench/datagram-flood"])
             with interruptible():
                 met = [PARTS[part](bench, arguments.rounds, arguments.probes) for part in arguments.part or PARTS]
         except Refused as error:

@@ -10,6 +10,8 @@ import subprocess
 import threading
 from pathlib import Path
 
+import pytest
+
 from hosts import Wire, applied, by_id, farm, have_met, host, rejected, shared, sync_process, visit
 from programs import Running
 from proxies import backend, echo, eventually
@@ -59,13 +61,18 @@ def test_a_peer_that_does_not_answer_for_a_while_is_asked_again(ecdsa: str) -> N
             wire.close()
 
 
-def clock(seconds: int, tmp_path: Path) -> list[str]:
-    """A command that runs another with its clock ahead, or behind."""
-    library = tmp_path / "shifted_clock.so"
+def preloaded(name: str, tmp_path: Path, setting: str) -> list[str]:
+    """A command that runs another with a library, made of a C file here, and what this looks for in its environment."""
+    library = tmp_path / f"{name}.so"
     if not library.exists():
         subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", str(library),
-                        str(Path(__file__).with_name("shifted_clock.c"))], check=True)
-    return ["env", f"LD_PRELOAD={library}", f"CLOCK_SHIFT_S={seconds}", "ASAN_OPTIONS=verify_asan_link_order=0"]
+                        str(Path(__file__).with_name(f"{name}.c"))], check=True)
+    return ["env", f"LD_PRELOAD={library}", setting, "ASAN_OPTIONS=verify_asan_link_order=0"]
+
+
+def clock(seconds: int, tmp_path: Path) -> list[str]:
+    """A command that runs another with its clock ahead, or behind."""
+    return preloaded("shifted_clock", tmp_path, f"CLOCK_SHIFT_S={seconds}")
 
 
 def test_clocks_ten_minutes_apart(ecdsa: str, tmp_path: Path) -> None:
@@ -86,6 +93,53 @@ def test_clocks_ten_minutes_apart(ecdsa: str, tmp_path: Path) -> None:
             session = new_session(one, other)
             eventually(lambda: not visit(other, context, session)[0], "it is over there too")
         assert [rejected(one) for one in hosts.hosts] == rejected_before
+
+
+@pytest.mark.parametrize("who", ["proxy", "proxy-sync"])
+def test_a_process_that_dies_with_the_lock_of_the_cache(who: str, ecdsa: str, tmp_path: Path) -> None:
+    """
+    A worker, or the process that shares, really holds it. The cache is small, so it has one lock, and full, so what is
+    new wipes what is old: all of it is forgotten, nobody waits, and what comes afterwards is as it was.
+    """
+    order = tmp_path / "order"
+    dying = preloaded("dies_in_lock", tmp_path, f"DIES_IN_LOCK={order}")
+    context = by_id()
+    with farm(ecdsa, "--tickets", "off", "-n", "2", own=(["-C", "20"], []), within=(dying, ())) as hosts:
+        one, other = hosts.hosts
+        born_at = one if who == "proxy" else other  # whose new sessions go through the lock of the one who dies
+
+        def is_whole() -> bool:
+            """In a moment, or when there is another process again, a second later."""
+            with contextlib.suppress(OSError, AssertionError):
+                _, here = visit(one, context)
+                _, there = visit(other, context)
+                return all(visit(at, context, session)[0] for at in (one, other) for session in (here, there))
+            return False
+
+        for place in ("after_lock", "in_the_middle", "before_unlock"):
+            had = shared(other)["sessions_applied"]
+            sessions = [visit(one, context)[1] for _ in range(30)]
+            applied(other, had + 30)
+            assert visit(one, context, sessions[-1])[0] is True
+            old = sync_process(one), *one.workers()
+            (tmp_path / "next").write_text(f"{who} {place}")
+            (tmp_path / "next").rename(order)
+
+            def has_died() -> bool:
+                with contextlib.suppress(OSError, AssertionError):
+                    visit(born_at, context)
+                return not order.exists()
+
+            eventually(has_died, f"{who} dies {place}")
+            eventually(lambda: len({sync_process(one), *one.workers()} & set(old)) == 2, "one of three has gone")
+            resumed_here = sum(visit(one, context, session)[0] for session in sessions)
+            # A process that shares and has just started asks the other host for all that it has.
+            assert who == "proxy-sync" or resumed_here == 0, "what the lock was held over is not trusted"
+            assert all(visit(other, context, session)[0] for session in sessions)
+            eventually(is_whole, "it shares again")
+        killed = [line for line in one.errors if "killed by signal 9" in line]
+        assert len(killed) == 3 and len(one.errors) == 3, one.errors
+        assert not other.errors
 
 
 def test_a_worker_killed_at_any_moment_holds_nobody_up(ecdsa: str) -> None:

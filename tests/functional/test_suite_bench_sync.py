@@ -22,6 +22,7 @@ def build(tmp_path: Path) -> Path:
     for name in ("proxy", "loadgen", "echo-backend"):
         (tmp_path / name).symlink_to(program(name))
     (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "datagram-flood").symlink_to(program("bench/datagram-flood"))
     cost = tmp_path / "bench" / "session-store-cost"
     cost.write_text("#!/bin/sh\nfor size; do\necho \"{\\\"sessions\\\": $size, \\\"store_ns\\\": 100, "
                     "\\\"lookup_ns\\\": $((size / 100 + 2000)), \\\"bytes_per_session\\\": 576.5}\"\ndone\n")
