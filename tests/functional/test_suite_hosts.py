@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,12 +67,14 @@ holds = "survivor_resumed(subject='reference', farm='dies', tls='old', sharing='
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A build directory of the test's own, so that what runs for it is told from what runs for others."""
-    (tmp_path / "build").mkdir()
-    for name in ("proxy", "echo-backend", "loadgen", "tls-floor"):
-        shutil.copy(BUILD / name, tmp_path / "build" / name)
-    return tmp_path
+def place() -> Iterator[Path]:
+    """A build directory of the test's own, so that what runs for it is told from what runs for others. Its path is
+    short: below it are sockets, whose paths cannot be long."""
+    with tempfile.TemporaryDirectory(prefix="hosts-") as name:
+        (Path(name) / "build").mkdir()
+        for program in ("proxy", "echo-backend", "loadgen", "tls-floor"):
+            shutil.copy(BUILD / program, Path(name) / "build" / program)
+        yield Path(name)
 
 
 def command(place: Path, kind: str, *options: str) -> list[str]:

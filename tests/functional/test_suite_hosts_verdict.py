@@ -6,7 +6,9 @@ import re
 import signal
 import socket
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,12 +171,14 @@ FARM = SCENARIO.replace('reuse = ["never", "always"]', 'reuse = ["every:4"]').re
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    (tmp_path / "build").mkdir()
-    for name in ("proxy", "echo-backend", "loadgen", "tls-floor"):
-        (tmp_path / "build" / name).symlink_to(BUILD / name)
-    (tmp_path / "some.toml").write_text(FARM)
-    return tmp_path
+def place() -> Iterator[Path]:
+    """With a short path: below it are sockets, whose paths cannot be long."""
+    with tempfile.TemporaryDirectory(prefix="hosts-") as name:
+        (Path(name) / "build").mkdir()
+        for program in ("proxy", "echo-backend", "loadgen", "tls-floor"):
+            (Path(name) / "build" / program).symlink_to(BUILD / program)
+        (Path(name) / "some.toml").write_text(FARM)
+        yield Path(name)
 
 
 def begun(place: Path) -> subprocess.Popen[str]:
