@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import suite_fakes
-from programs import BUILD
+from programs import BUILD, is_alive
 from suite_fakes import TLSDYNO
 from tlsdyno_suite import ab, cli, network, processes, record, scenario
 from tlsdyno_suite.subjects import DRIVERS
@@ -195,12 +195,12 @@ def test_a_killed_runner_leaves_no_namespace_after_the_next_start(place):
     os.kill(held[0], signal.SIGSTOP)
     runner.kill()
     runner.wait()
-    while len([pid for pid in held if Path(f"/proc/{pid}/ns/net").exists()]) > 1 or "loadgen" in str(
+    while len([pid for pid in held if is_alive(pid)]) > 1 or "loadgen" in str(
             suite_fakes.sessions_below(place / "build")):
         time.sleep(0.05)
-    assert Path(f"/proc/{held[0]}").exists()
+    assert is_alive(held[0])
     run(place, "loopback", "--only", "farm=turn", "--only", "sharing=none", "--only", "tls=old", "--duration", "100ms")
-    assert not Path(f"/proc/{held[0]}").exists() and not spaces & set(all_networks())
+    assert not is_alive(held[0]) and not spaces & set(all_networks())
 
 
 def all_networks() -> Iterator[str]:
