@@ -69,7 +69,7 @@ class Section:
     @property
     def columns(self) -> tuple["Column", ...]:
         rows = [row for line in self.lines.values() for row in line.rows]
-        if all(row["failover"] != "none" for row in rows):
+        if all(row["failover"] == "kill" for row in rows):
             return SURVIVOR_COLUMNS
         return HELD_COLUMNS if all(row["loop"] == "hold" for row in rows) else COLUMNS
 
