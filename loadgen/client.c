@@ -91,6 +91,8 @@ bool client_finish(struct client *client, enum load_error error, uint64_t now_ns
     client->state = CLIENT_IDLE;
     if (error == LOAD_NO_ERROR)
         return true;
+    if (error == LOAD_CONNECT_REFUSED || error == LOAD_CONNECT_TIMEOUT)
+        worker->start->lost[client->target] = true;
     end_arrival(client, false);
     worker->counters->errors[error]++;
     worker->last_done_ns = now_ns;

@@ -39,7 +39,7 @@ struct client {
     void *connection; /* the engine's */
     int read_wants;   /* what the last read waits for */
     struct session_slot sessions;
-    uint64_t attempts; /* connections begun: chooses the target */
+    uint64_t attempts; /* connections begun: chooses the target, unless the slot stays with one */
     int target;        /* of this connection */
     uint64_t deadline_ns;
     unsigned failures; /* in a row: the back-off doubles */

@@ -67,12 +67,33 @@ static bool connected(struct client *client, uint64_t now_ns) {
     return true;
 }
 
+/*
+ * In turn; with --sticky the slot's own, as long as that is not lost. The slots of one that is are spread over the
+ * others, always in the same way, so that each stays again with one.
+ */
+static int choose_target(struct client *client) {
+    const struct plan *plan = client->worker->plan;
+    const bool *lost = client->worker->start->lost;
+    int own = client->index % plan->targets, left = 0, chosen;
+
+    if (!plan->sticky)
+        return (int)(((uint64_t)client->index + client->attempts++) % (uint64_t)plan->targets);
+    for (int i = 0; i < plan->targets; i++)
+        left += !lost[i];
+    if (!lost[own] || left == 0)
+        return own;
+    chosen = client->index / plan->targets % left;
+    for (int i = 0; i < plan->targets; i++)
+        if (!lost[i] && chosen-- == 0)
+            return i;
+    return own;
+}
+
 bool client_open(struct client *client, uint64_t now_ns) {
     struct worker *worker = client->worker;
-    const struct plan *plan = worker->plan;
     int error;
 
-    client->target = (int)(((uint64_t)client->index + client->attempts++) % (uint64_t)plan->targets);
+    client->target = choose_target(client);
     client->connect_ns = now_ns;
     client->state = CLIENT_CONNECTING;
     client_set_deadline(client, now_ns);

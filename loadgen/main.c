@@ -143,6 +143,10 @@ static const struct option_spec options[] = {
      "how a connection is ended: close_notify and FIN, then reading until the target closes too, 1 s at most (notify); "
      "the same without close_notify; or at once with RST",
      &close_choice, .choices = close_names},
+    {"sticky", 0, OPTION_FLAG, NULL,
+     "each of the -c connection slots stays with one of several URLs instead of using them in turn. One that refuses a "
+     "connection, or does not answer in time, is not used any more: its slots go on with the others",
+     &plan.sticky},
     {"unix", 0, OPTION_STRING, "PATH", "connect to this UNIX socket instead", &plan.unix_path},
     {"source", 0, OPTION_PARSE, "CIDR",
      "connect from the addresses of this network in turn, such as 127.1.0.0/16 or ::1: each has local ports of its own",
@@ -357,6 +361,8 @@ static void read_targets(int count, char **urls) {
             fail(EXIT_USAGE, "%s: is not loopback: --i-own-the-target says that you may put load on it", urls[i]);
     }
     plan.targets = count;
+    if (plan.sticky && count == 1)
+        fail(EXIT_USAGE, "--sticky: is used with several URLs only");
 }
 
 static void check_http(void) {

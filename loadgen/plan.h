@@ -23,6 +23,7 @@ enum close_how { CLOSE_FIN, CLOSE_NOTIFY, CLOSE_RST };
 
 struct plan {
     int targets; /* used in turn by the connections of a slot */
+    bool sticky; /* each slot stays with one of them instead, until that is lost */
     struct target target[PLAN_TARGETS_MAX];
     struct request request[PLAN_TARGETS_MAX]; /* of each target */
     const char *unix_path;                    /* or NULL */
@@ -66,9 +67,10 @@ struct load {
     struct start *start;   /* shared memory */
 };
 
-/* How the start went: nobody listens there, or at least somebody did once. */
+/* What the workers know of the targets. How the start went: nobody listens there, or at least somebody did once. */
 struct start {
     bool reached[PLAN_TARGETS_MAX]; /* a connection to the target was made */
+    bool lost[PLAN_TARGETS_MAX];    /* it took none: with --sticky no slot of any worker goes there any more */
     int refused_target;             /* 1 + index of one that refused before it ever was reached; 0: none */
     int refused_errno;
 };

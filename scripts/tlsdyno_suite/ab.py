@@ -140,6 +140,9 @@ def measurable(plan: Plan) -> tuple[list[Cell], list[str]]:
     """Cells, and what is said of those that are left out."""
     cells, left_out = [], []
     for cell in plan.cells:
+        if cell.hosts > 1:
+            left_out.append(f"{cell.label} skipped: ab measures one host")
+            continue
         if cell.loop != "closed":
             raise Refused(plan.scenario.path, f"loop = {cell.loop}", "ab needs loop = closed")
         reason = plan.obstacle(cell)

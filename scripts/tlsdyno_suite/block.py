@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import sampler, sessions
+from . import counters, sampler, sessions
 from .builds import Build
 from .cell import Cell
 from .certificates import certificate
@@ -21,7 +21,7 @@ from .loads import loadgen
 from .placement import Placement
 from .processes import Failed, Program, crew, describe_end, last_line, start
 from .runner import (
-    DRAIN_LIMIT_S, printed_address, read_counters, settled_counters, start_backend, start_subject, watch)
+    DRAIN_LIMIT_S, printed_address, start_backend, start_subject, watch)
 from .subjects import DRIVERS, Task
 from .verdict import RULES, Evidence, count_differences, ops, percent
 
@@ -208,8 +208,8 @@ class Bench:
         statistics = printed_address(self.subjects[arm], "stats")
         trial = self.trials[arm]
         if statistics:
-            nothing = dict.fromkeys(read_counters(statistics), 0)
-            counted = settled_counters(statistics, nothing, trial.totals)
+            nothing = [dict.fromkeys(counters.COUNTED, 0)]
+            counted = counters.growth(nothing, counters.settled([statistics], nothing, trial.totals))
             if differences := count_differences(counted, trial.totals, 0):
                 raise Failed("the subject counted otherwise than the client: " + ", ".join(differences))
 

@@ -9,6 +9,7 @@ PARAMETERS = (
     "cert_key", "tls_version", "cipher", "group", "reuse", "resume_with", "requests_per_connection",
     "request_bytes", "response_bytes", "connections", "cores", "backend", "loop", "load_tool",
     "load_workers", "maxconn", "service_model",
+    "hosts", "sharing", "spread", "failover",
 )
 
 # Parameters a scenario need not name. The others have no value that everybody would expect.
@@ -16,6 +17,7 @@ DEFAULTS: dict[str, int | str] = {
     "group": "X25519", "reuse": "never", "resume_with": "any", "requests_per_connection": 1,
     "request_bytes": 0, "response_bytes": 0, "cores": 1, "backend": "tcp", "loop": "closed",
     "load_tool": "loadgen", "load_workers": 0, "maxconn": 0, "service_model": "none",
+    "hosts": 1, "sharing": "none", "spread": "turn", "failover": "none",
 }
 
 # More connections than this are not begun all at once: a listen queue would not hold them, and the last ones would wait
@@ -47,6 +49,12 @@ class Cell:
     load_workers: int = 0  # processes of the load generator; 0: one for each of its CPUs
     maxconn: int = 0  # connections that the subject may have to the backend at a time, the others wait; 0: no limit
     service_model: str = "none"  # how long the backend takes for a request, as echo-backend spells it
+    hosts: int = 1         # how many of the subject, each as if on a machine of its own; `cores` is of each
+    sharing: str = "none"  # what they tell each other: none; unicast, multicast, pull: sessions; ticket-keys
+    # Of several hosts: turn: each client's next connection goes to the next host; sticky: it stays with one, until
+    # that is lost
+    spread: str = "turn"
+    failover: str = "none"  # kill: the last host is killed in the middle of the window
 
     @property
     def keeps_alive(self) -> bool:
@@ -67,15 +75,39 @@ class Cell:
         return self.loop == "burst"
 
     @property
+    def fails_over(self) -> bool:
+        return self.failover != "none"
+
+    @property
+    def has_pace(self) -> bool:
+        """Whether the whole window is of one kind, so that there is a rate, and a cost of an op."""
+        return not self.holds and not self.bursts and not self.fails_over
+
+    @property
     def rate_per_s(self) -> int | None:
         """R of `rate:R`, None otherwise."""
         return int(self.loop.partition(":")[2]) if self.loop.startswith("rate:") else None
 
     @property
     def ramp_s(self) -> float:
-        """Time to open the connections in, before the warm-up."""
-        at_once = self.connections <= AT_ONCE or self.bursts
+        """Time to open the connections in, before the warm-up. Clients that come one after the other, as in an open
+        loop, are never there all at once, unless they stay."""
+        in_turn = self.rate_per_s and not self.keeps_alive
+        at_once = self.connections <= AT_ONCE or self.bursts or self.fails_over and in_turn
         return 0.0 if at_once else self.connections / OPENED_PER_S
+
+    @property
+    def first_turn_s(self) -> float:
+        """Time for each client to get the session that it is to come back with, where a host is lost; the warm-up is
+        longer by it. In an open loop they take turns, and their first ones, with full handshakes, may be late."""
+        if not self.fails_over:
+            return 0.0
+        return self.connections / (self.rate_per_s / 1.5 if self.rate_per_s else OPENED_PER_S)
+
+    @property
+    def lead_s(self) -> float:
+        """All that comes before the scenario's own warm-up."""
+        return self.ramp_s + self.first_turn_s
 
     @property
     def reuse_period(self) -> int | None:
@@ -124,6 +156,32 @@ def contradiction(cell: Cell) -> str | None:
         return "a burst is of new connections with one request each"
     if cell.load_tool == "wrk" and (cell.requests_per_connection != "inf" or cell.loop != "closed"):
         return "wrk keeps its connections, and asks again as soon as it was answered"
+    if reason := alone(cell) if cell.hosts == 1 else together(cell):
+        return reason
     if cell.request_bytes and cell.response_bytes != cell.request_bytes:
         return "a POST is answered with its own body, so request_bytes and response_bytes are the same"
+    return None
+
+
+def alone(cell: Cell) -> str | None:
+    """What one host cannot do."""
+    if cell.sharing != "none":
+        return f"one host has nobody to share with (sharing = {cell.sharing})"
+    if cell.fails_over:
+        return f"one host leaves nobody behind (failover = {cell.failover})"
+    return "one host is the only one to stay with (spread = sticky)" if cell.spread != "turn" else None
+
+
+def together(cell: Cell) -> str | None:
+    """What nobody could learn from several hosts."""
+    if cell.requests_per_connection == "inf" or cell.bursts or cell.searches or cell.load_tool != "loadgen":
+        return "several hosts are asked by connections that come again, of loadgen, closed or with a rate"
+    if cell.service_model != "none":
+        return "how long a backend took is not asked where there are several hosts"
+    if cell.sharing == "ticket-keys" and cell.resume_with == "id":
+        return "hosts that share keys of tickets share no session IDs"
+    if cell.sharing != "ticket-keys" and cell.resume_with == "ticket" and cell.tls_version != "TLSv1.3":
+        return f"hosts with sharing = {cell.sharing} give no tickets before TLS 1.3"
+    if cell.fails_over and (cell.spread != "sticky" or cell.reuse != "always"):
+        return "whose host is lost is known of clients that stay with theirs (spread = sticky, reuse = always)"
     return None

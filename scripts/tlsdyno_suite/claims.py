@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import layout
+from . import layout, seconds
 from .cell import Cell
 from .layout import CsvRow
 from .refusal import Refused
@@ -31,6 +31,8 @@ class Figure:
     column: str
     stands: tuple[str, ...]
     lower_is_better: bool
+    pick: Callable[[list[float]], float | None] = seconds.only  # of a field with several: what is made of them
+    factor: float = 1.0
 
 
 COSTS, ALL = ("all", "cost"), ("all",)
@@ -44,6 +46,12 @@ FIGURES = {
     "service": Figure("service_mean_ms", ALL, True),
     "connections": Figure("connections_per_s", ALL, False),
     "transactions": Figure("transactions_per_s", ALL, False),
+    "resumed": Figure("resume_accepted_share", COSTS, False, factor=100),
+    # Of hosts that are left when one has died: before; the worst second after; and the first, when most come over.
+    "survivor_resumed_before": Figure("survivor_resumed_share_by_second", ALL, False, seconds.before, 100),
+    "survivor_resumed": Figure("survivor_resumed_share_by_second", ALL, False, seconds.lowest, 100),
+    "survivor_cost_before": Figure("survivor_cpu_us_per_op_by_second", ALL, True, seconds.before),
+    "survivor_cost": Figure("survivor_cpu_us_per_op_by_second", ALL, True, seconds.second(1)),
 }
 OF_ALL_SUBJECTS = "floor"  # the same for all, so its rows are those of all
 REFERENCE = "reference"    # subjects whose name begins so are this project's, the others are the peers
@@ -229,8 +237,8 @@ def selected(groups: Groups, selection: Selection) -> Groups:
 def figure(name: str, groups: Groups) -> float | None:
     """The median over the rows in which it stands; None where there are none."""
     what = FIGURES[name]
-    values = [float(row[what.column]) for _, rows in groups for row in rows
-              if row["stands"] in what.stands and row[what.column]]
+    values = [value * what.factor for _, rows in groups for row in rows if row["stands"] in what.stands
+              if (value := what.pick(seconds.figures(row[what.column]))) is not None]
     return median(values) if values else None
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import published
+from . import published, seconds
 from .cell import PARAMETERS, Cell
 from .published import Names, Published
 from .refusal import Refused
@@ -25,9 +25,14 @@ class Value:
     # Where the rate does not stand but the cost does: the rate that so many cores would have at that cost. None where
     # there is no such figure.
     estimate: Callable[[CsvRow], float | None] | None = None
+    # Of a column that has several figures, one a second: what is made of them.
+    pick: Callable[[list[float]], float | None] = seconds.only
 
     def read(self, row: CsvRow) -> float | None:
-        return float(row[self.column]) * self.factor if row["stands"] in self.stands and row[self.column] else None
+        if row["stands"] not in self.stands:
+            return None
+        figure = self.pick(seconds.figures(row[self.column]))
+        return None if figure is None else figure * self.factor
 
     def estimated(self, row: CsvRow) -> float | None:
         if self.estimate is None or row["stands"] not in ("all", "cost") or not row["capacity_per_core_per_s"]:
@@ -71,6 +76,17 @@ VALUES = {
     "cost": Value("CPU us/op", "subject_cpu_us_per_op", stands=COSTS),
     "capacity": Value("ops/s a core", "capacity_per_core_per_s", stands=COSTS),
     "memory": Value("KiB/connection", "subject_idle_kib_per_connection"),
+    "resumed": Value("% resumed", "resume_accepted_share", 100, COSTS),
+    "datagrams_per_session": Value("datagrams/session", "sharing_datagrams_per_session", stands=COSTS),
+    "bytes_per_session": Value("bytes/session", "sharing_bytes_per_session", stands=COSTS),
+    "sharing_lag_us": Value("lag us", "sharing_lag_us", stands=COSTS),
+    **{f"survivor_{name}{when}": Value(f"{unit}{said}", f"survivor_{column}_by_second", factor, pick=pick)
+       for name, unit, column, factor in (("resumed", "% resumed", "resumed_share", 100),
+                                          ("cost", "CPU us/op", "cpu_us_per_op", 1),
+                                          ("busy", "% of a CPU", "cpu_busy", 100))
+       for when, said, pick in (("_before", " before", seconds.before), ("_1s", ", 1st second", seconds.second(1)),
+                                ("_2s", ", 2nd second", seconds.second(2)),
+                                ("_3s", ", 3rd second", seconds.second(3)))},
 }
 
 
@@ -79,7 +95,7 @@ class Layout:
     title: str
     rows: tuple[str, ...]
     columns: tuple[str, ...]
-    value: Value
+    values: tuple[Value, ...]           # several make a column each
     of: dict[str, tuple[str, ...]]      # only cells with these values
     order: tuple[Names, ...]            # what each cell of the scenario is called, in the order of its file
     bundled: dict[str, frozenset[str]]  # axes of bundles: the parameters that each sets
@@ -121,18 +137,23 @@ def read_one(path: Path, key: str, table: dict[str, Any], order: tuple[Names, ..
         check_names(path, f"{key}.{part}", list(table.get(part, ())), order[0])
     if twice := set(table["rows"]) & set(table["columns"]):
         raise Refused(path, f"{key}.columns", f"'{min(twice)}' is in rows too")
-    if table["value"] not in VALUES:
-        raise Refused(path, f"{key}.value", f"unknown value '{table['value']}' (known: {', '.join(VALUES)})")
+    wanted = [table["value"]] if isinstance(table["value"], str) else table["value"]
+    for name in wanted:
+        if name not in VALUES:
+            raise Refused(path, f"{key}.value", f"unknown value '{name}' (known: {', '.join(VALUES)})")
+    for name in ("scale", "published"):
+        if name in table and len(wanted) > 1:
+            raise Refused(path, f"{key}.{name}", "is of one value, and the table has several")
     of = {name: tuple(map(str, values)) for name, values in table.get("of", {}).items()}
     mine = [names for names in order if all(names[name] in values for name, values in of.items())]
     if not mine:
         raise Refused(path, f"{key}.of", "selects no cell")
-    value = VALUES[table["value"]]
+    values = tuple(VALUES[name] for name in wanted)
     if "scale" in table:
-        if value.estimate:
-            raise Refused(path, f"{key}.scale", f"{table['value']} may be an estimate, which is what it is")
-        value = replace(value, factor=value.factor * table["scale"])
-    return Layout(table.get("title", ""), tuple(table["rows"]), tuple(table["columns"]), value, of, order, bundled,
+        if values[0].estimate:
+            raise Refused(path, f"{key}.scale", f"{wanted[0]} may be an estimate, which is what it is")
+        values = (replace(values[0], factor=values[0].factor * table["scale"]),)
+    return Layout(table.get("title", ""), tuple(table["rows"]), tuple(table["columns"]), values, of, order, bundled,
                   published.load(path, key, table, mine))
 
 

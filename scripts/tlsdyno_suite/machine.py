@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import sampler
+from . import network, sampler
 from .placement import cpu_list
 from .programs import build_directory, built
 from .subjects import DRIVERS
@@ -145,6 +145,10 @@ def examine_network() -> list[Finding]:
     if tracked is not None:
         findings.append(Finding("warn", "connection tracking is loaded and costs every connection something",
                                 "iptables -t raw -A PREROUTING -i lo -j NOTRACK, or unload nf_conntrack"))
+    reason = network.means()[1]
+    findings.append(Finding("warn", f"no network namespaces ({reason}): several hosts are on loopback addresses",
+                            "root, or user namespaces that a user may make") if reason else
+                    Finding("ok", "network namespaces: several hosts have one each"))
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if files < 4096:
         findings.append(Finding("warn", f"a process may open {files} files", "ulimit -Hn 65536 (as root)"))

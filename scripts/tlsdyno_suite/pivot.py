@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .cell import PARAMETERS
-from .layout import CsvRow, Layout, by_cell
+from .layout import CsvRow, Layout, Value, by_cell
 from .published import Names
 from .statistics import median
 from .table import (
@@ -25,6 +25,7 @@ class Entry:
     """A cell of a page: its rows, or nothing but a published figure."""
 
     names: Names
+    value: Value
     rows: list[CsvRow] = field(default_factory=list)
     published: float | None = None
     marks: set[int] = field(default_factory=set)
@@ -88,17 +89,20 @@ def one_page(layout: Layout, varying: list[str], members: list[tuple[Names, list
     for names, group in members:
         line, column = (tuple(names[name] for name in places) for places in (layout.rows, layout.columns))
         of_line.setdefault(line, names)
-        entry = entries.setdefault((line, column), Entry(names, published=layout.published.of(names)))
-        entry.rows += group
+        for value in layout.values:
+            here = (line, (*column, value.unit) if len(layout.values) > 1 else column)
+            entry = entries.setdefault(here, Entry(names, value, published=layout.published.of(names)))
+            entry.rows += group
     across = list(dict.fromkeys(key[1] for key in entries))
     down = list(dict.fromkeys(key[0] for key in entries))
     if layout.columns == ("subject",):
         # Published subjects that nothing here stands for have columns of their own.
         for subject in layout.published.without:
             for line, names in of_line.items():
-                value = layout.published.of({**names, "subject": subject})
-                if value is not None:
-                    entries[line, (subject,)] = Entry({**names, "subject": subject}, published=value)
+                figure_there = layout.published.of({**names, "subject": subject})
+                if figure_there is not None:
+                    entries[line, (subject,)] = Entry({**names, "subject": subject}, layout.values[0],
+                                                      published=figure_there)
                     across += [] if (subject,) in across else [(subject,)]
     return Page(page_title(layout, varying, [names for names, _ in members]), across, down, entries)
 
@@ -107,15 +111,20 @@ def said(layout: Layout, line: Line, names: tuple[str, ...]) -> str:
     return ", ".join(filter(None, (parameter_text(name, value) for name, value in zip(names, line))))
 
 
-def today(layout: Layout, entry: Entry) -> tuple[str, float | None, bool]:
+def said_across(layout: Layout, across: Line) -> str:
+    """Of a column; the name of the figure in it comes last, where there are several."""
+    return said(layout, across, (*layout.columns, "value"))
+
+
+def today(entry: Entry) -> tuple[str, float | None, bool]:
     """The figure as shown, its median, and whether it is an estimate."""
-    values = [value for row in entry.rows if (value := layout.value.read(row)) is not None]
+    values = [value for row in entry.rows if (value := entry.value.read(row)) is not None]
     if values:
         return figure(values), median(values), False
-    estimates = [value for row in entry.rows if (value := layout.value.estimated(row)) is not None]
+    estimates = [value for row in entry.rows if (value := entry.value.estimated(row)) is not None]
     if estimates:
         return "~" + figure(estimates), median(estimates), True
-    statuses = {row["status"] for row in entry.rows}
+    statuses = {row["status"] for row in entry.rows if row["stands"] not in entry.value.stands}
     # A row that is sound but has no such figure is a dash.
     word = next((word for status, word in (("failed", "FAILED"), ("invalid", "invalid"), ("skipped", "skipped"))
                  if status in statuses), "-")
@@ -128,9 +137,14 @@ class Notes:
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], Note] = {}
+        self._counted: set[tuple[int, int]] = set()
 
-    def add(self, what: str, reason: str, kind: str, column: str) -> int:
+    def add(self, what: str, reason: str, kind: str, column: str, row: CsvRow | None = None) -> int:
+        """A row that has several figures in a table counts once."""
         note = self._found.setdefault((what, kind), Note(len(self._found) + 1, what))
+        if row is not None and (note.mark, id(row)) in self._counted:
+            return note.mark
+        self._counted.add((note.mark, id(row)))
         note.reasons.append(reason)
         counts = note.where.setdefault((), {})
         counts[column] = counts.get(column, 0) + 1
@@ -146,19 +160,19 @@ def annotate(layout: Layout, page: Page, notes: Notes) -> None:
             entry = page.entries.get((down, across))
             if entry is None:
                 continue
-            column = "/".join(across)
+            column = "/".join(across[:len(layout.columns)] or down)
             if not entry.rows:
                 reason = layout.published.without[entry.names["subject"]]
                 entry.marks.add(notes.add("Not measured", reason, reason, column))
             for row in entry.rows:
                 for what, reason, kind in remarks(row):
                     # No table of this kind shows a floor, and one of costs no rate.
-                    if what != "No floor" and not (what == RATE_LEFT_OUT and row["stands"] in layout.value.stands):
-                        entry.marks.add(notes.add(what, reason, kind, column))
+                    if what != "No floor" and not (what == RATE_LEFT_OUT and row["stands"] in entry.value.stands):
+                        entry.marks.add(notes.add(what, reason, kind, column, row))
 
 
 def show(layout: Layout, page: Page) -> Shown:
-    heads = [said(layout, across, layout.columns) for across in page.across]
+    heads = [said_across(layout, across) for across in page.across]
     lines = []
     for down in page.down:
         now, then, ratio = [], [], []
@@ -169,7 +183,7 @@ def show(layout: Layout, page: Page) -> Shown:
                 then.append("")
                 ratio.append("")
                 continue
-            text, value, _ = today(layout, entry)
+            text, value, _ = today(entry)
             now.append(f"{text} {mark_text(entry.marks)}".rstrip())
             then.append("unpublished" if entry.published is None else significant(entry.published))
             ratio.append("" if value is None or not entry.published else f"x {significant(value / entry.published)}")
@@ -179,7 +193,8 @@ def show(layout: Layout, page: Page) -> Shown:
 
 
 def heading(layout: Layout) -> str:
-    return ": ".join(filter(None, (layout.title, layout.value.unit)))
+    unit = layout.values[0].unit if len(layout.values) == 1 else ""
+    return ": ".join(filter(None, (layout.title, unit)))
 
 
 def broken(head: str, width: int) -> list[str]:
@@ -197,8 +212,9 @@ def text_page(shown: Shown) -> list[str]:
     """In as many blocks of columns as the terminal's width makes necessary."""
     part_width = max(len(part) for _, parts in shown.lines for part, _ in parts)
     name_width = max(24, *(len(name) for name, _ in shown.lines)) + (part_width + 2 if part_width else 0)
-    widths = [max(9, *(len(cells[column]) for _, parts in shown.lines for _, cells in parts))
-              for column in range(len(shown.heads))]
+    widths = [max(9, *map(len, broken(head, 0)),
+                  *(len(cells[column]) for _, parts in shown.lines for _, cells in parts))
+              for column, head in enumerate(shown.heads)]
     out, begin = [], 0
     while begin < len(widths):
         end = begin + 1
@@ -222,7 +238,7 @@ def text_page(shown: Shown) -> list[str]:
 
 def legends(layout: Layout, tabled: list[Page]) -> list[str]:
     entries = [entry for page in tabled for entry in page.entries.values()]
-    return [*([ESTIMATE] if any(today(layout, entry)[2] for entry in entries) else ()),
+    return [*([ESTIMATE] if any(today(entry)[2] for entry in entries) else ()),
             *([PUBLISHED] if any(page.compares for page in tabled) else ())]
 
 

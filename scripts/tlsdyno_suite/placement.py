@@ -12,6 +12,7 @@ class Placement:
     subject: tuple[int, ...]
     client: tuple[int, ...]
     backend: tuple[int, ...]
+    hosts: tuple[tuple[int, ...], ...] = ()  # of several hosts of the subject: the CPUs of each
 
     @property
     def overlapped(self) -> tuple[int, ...]:
@@ -20,8 +21,11 @@ class Placement:
 
     def __str__(self) -> str:
         homes = {"subject": self.subject, "client": self.client, "backend": self.backend}
-        roles = "; ".join(f"{role} {cpu_list(cpus)}" for role, cpus in homes.items() if cpus)
-        return roles + ("; overlapped" if self.overlapped else "")
+        roles = [f"{role} {cpu_list(cpus)}" for role, cpus in homes.items() if cpus]
+        if self.hosts:
+            each = "each" if len(set(self.hosts)) > 1 else "together"
+            roles[0] += f" ({len(self.hosts)} hosts, {len(self.hosts[0])} {each})"
+        return "; ".join(roles) + ("; overlapped" if self.overlapped else "")
 
 
 def cpu_list(cpus: tuple[int, ...]) -> str:
@@ -55,9 +59,20 @@ def place(cell: Cell, cpus: tuple[int, ...], backend_beside: str) -> Placement |
     """None when the cell asks for more cores than there are."""
     if cell.cores > len(cpus):
         return None
-    subject = cpus[:cell.cores]
+    hosts = place_hosts(cell, cpus)
+    subject = tuple(dict.fromkeys(cpu for host in hosts for cpu in host)) or cpus[:cell.cores]
     client = cpus[-1:]
     if backend_beside == "within":
-        return Placement(subject, client, subject)
+        return Placement(subject, client, subject, hosts)
     # One CPU for the backend also beside a subject of several: the subject's first ones stay its own as long as can be.
-    return Placement(subject, client, client if backend_beside == "client" else subject[-1:])
+    return Placement(subject, client, client if backend_beside == "client" else subject[-1:], hosts)
+
+
+def place_hosts(cell: Cell, cpus: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Each has CPUs of its own where that leaves one for the client, else all have the same: then their costs are
+    theirs, and the rate is that of all of them on so many CPUs."""
+    if cell.hosts == 1:
+        return ()
+    if cell.hosts * cell.cores >= len(cpus):
+        return (cpus[:cell.cores],) * cell.hosts
+    return tuple(cpus[number * cell.cores:(number + 1) * cell.cores] for number in range(cell.hosts))

@@ -3,13 +3,13 @@ table runs along, what varies from column to column has colours, and each page i
 import re
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .cell import PARAMETERS
-from .layout import VALUES, CsvRow, Layout, by_cell
-from .pivot import pages, said
+from .layout import VALUES, CsvRow, Layout, Value, by_cell
+from .pivot import Page, pages, said
 from .published import Published
 from .refusal import Refused
 from .table import varying
@@ -54,28 +54,33 @@ def plain_layout(rows: list[CsvRow]) -> Layout:
     along = [name for name in varying(rows)
              if len({tuple(cell[axis] for axis in (*axes, name)) for cell in cells}) >
              len({tuple(cell[axis] for axis in axes) for cell in cells})]
-    return Layout("", (*axes, *along), ("subject",), VALUES["cost"], {}, (),
+    return Layout("", (*axes, *along), ("subject",), (VALUES["cost"],), {}, (),
                   {axis: frozenset(PARAMETERS) for axis in axes}, Published())
 
 
 def drawings(layouts: tuple[Layout, ...], rows: list[CsvRow]) -> list[Drawing]:
     found = []
     for layout in layouts or (plain_layout(rows),):
-        for page in pages(layout, rows):
-            series = []
-            for across in page.across:
-                entries = [(place, entry) for place, down in enumerate(page.down)
-                           if (entry := page.entries.get((down, across)))]
-                sure = [(place, value) for place, entry in entries for row in entry.rows
-                        if (value := layout.value.read(row)) is not None]
-                estimated = [(place, value) for place, entry in entries for row in entry.rows
-                             if layout.value.read(row) is None and (value := layout.value.estimated(row)) is not None]
-                published = [(place, entry.published) for place, entry in entries if entry.published is not None]
-                series.append(Series(said(layout, across, layout.columns), sure, estimated, published))
-            title = " / ".join(filter(None, (layout.title, page.title)))
-            along = [said(layout, down, layout.rows) or "all" for down in page.down]
-            found.append(Drawing(title, along, layout.value.unit, series))
+        # Figures of different kinds have no scale in common.
+        for value in layout.values:
+            title = ": ".join(filter(None, (layout.title, value.unit if len(layout.values) > 1 else "")))
+            found += [draw_up(layout, value, title, page) for page in pages(replace(layout, values=(value,)), rows)]
     return found
+
+
+def draw_up(layout: Layout, value: Value, title: str, page: Page) -> Drawing:
+    series = []
+    for across in page.across:
+        entries = [(place, entry) for place, down in enumerate(page.down)
+                   if (entry := page.entries.get((down, across)))]
+        sure = [(place, figure) for place, entry in entries for row in entry.rows
+                if (figure := value.read(row)) is not None]
+        estimated = [(place, figure) for place, entry in entries for row in entry.rows
+                     if value.read(row) is None and (figure := value.estimated(row)) is not None]
+        published = [(place, entry.published) for place, entry in entries if entry.published is not None]
+        series.append(Series(said(layout, across, layout.columns) or value.unit, sure, estimated, published))
+    along = [said(layout, down, layout.rows) or "all" for down in page.down]
+    return Drawing(" / ".join(filter(None, (title, page.title))), along, value.unit, series)
 
 
 def file_name(drawing: Drawing, number: int) -> str:

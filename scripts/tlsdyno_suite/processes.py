@@ -24,10 +24,11 @@ class Failed(Exception):
 
 @dataclass
 class Program:
-    role: str  # subject, client, backend, floor
+    role: str  # subject, client, backend, floor, network
     popen: subprocess.Popen[bytes]
     log: Path
     cpus: tuple[int, ...]
+    name: str  # the role, or which of several in it
 
     @property
     def session(self) -> int:
@@ -40,16 +41,19 @@ def check_tools() -> None:
             raise Refused(tool, "", "is not installed (Debian package util-linux)")
 
 
-def start(role: str, command: list[str], cpus: tuple[int, ...], log: Path) -> Program:
-    """Both outputs go to the log file, so that nothing waits for a reader. setpriv asks the kernel to end the program
-    if this runner dies by a signal that it cannot catch: SIGTERM, because a master that is asked takes its workers
-    with it. These two helpers replace code between fork and exec, which Python cannot run safely beside a thread."""
-    wrapped = ["setpriv", "--pdeathsig", "TERM", "--", "taskset", "-c", cpu_list(cpus), *command]
+def start(role: str, command: list[str], cpus: tuple[int, ...], log: Path, within: tuple[str, ...] = (),
+          name: str = "") -> Program:
+    """`within`: a command that becomes the one that follows it, in another network perhaps. Both outputs go to the log
+    file, so that nothing waits for a reader. setpriv asks the kernel to end the program if this runner dies by a signal
+    that it cannot catch: SIGTERM, because a master that is asked takes its workers with it. These two helpers replace
+    code between fork and exec, which Python cannot run safely beside a thread. What the kernel was asked is forgotten
+    where a program gets other rights, so it is asked within."""
+    wrapped = [*within, "setpriv", "--pdeathsig", "TERM", "--", "taskset", "-c", cpu_list(cpus), *command]
     with log.open("ab") as output:
         popen = subprocess.Popen(
             wrapped, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
     strays.note(popen.pid)
-    return Program(role, popen, log, cpus)
+    return Program(role, popen, log, cpus, name or role)
 
 
 def last_line(log: Path) -> str:
@@ -78,9 +82,9 @@ def wait_until_ready(program: Program, is_ready: Callable[[], bool], limit_s: fl
     deadline = time.monotonic() + limit_s
     while not is_ready():
         if program.popen.poll() is not None:
-            raise Failed(f"{program.role} did not start: {describe_end(program)}")
+            raise Failed(f"{program.name} did not start: {describe_end(program)}")
         if time.monotonic() > deadline:
-            raise Failed(f"{program.role} was not ready after {limit_s:g} s: {describe_end(program)}")
+            raise Failed(f"{program.name} was not ready after {limit_s:g} s: {describe_end(program)}")
         time.sleep(POLL_S)
 
 

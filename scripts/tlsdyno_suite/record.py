@@ -13,16 +13,21 @@ from .cell import PARAMETERS, Cell, parameters
 from .floor import Limit
 from .loads.loadgen import ERROR_CLASSES
 from .refusal import Refused
-from .verdict import Evidence, Verdict, ops, resumed_share
+from .sharing import traffic
+from .takeover import by_second
+from .verdict import Evidence, Verdict, accepted_share, ops, resumed_share
 
 IDENTITY = ("run_id", "scenario", "table",
             # The names of the bundles the cell came from, `axis=name;axis=name`: parameters that vary together have
             # no other common name, and tables that know nothing but this file pivot on it.
             "case",
-            "repeat", "subject", "subject_version", "load_tool", "engine", "backend", "placement")
+            "repeat", "subject", "subject_version", "load_tool", "engine", "backend", "placement",
+            # Where the hosts of a cell of several were: namespaces, or loopback.
+            "network")
 ASKED = ("cert_key", "tls_version", "cipher", "group", "reuse", "resume_with", "requests_per_connection",
          "request_bytes", "response_bytes", "connections", "cores", "loop", "load_workers", "maxconn",
-         "service_model",          "target_rate_per_s")
+         "service_model",          "target_rate_per_s",
+         "hosts", "sharing", "spread", "failover")
 AGREED = ("negotiated_version", "negotiated_cipher", "negotiated_group", "resumed_share")
 RATES = ("handshakes_full_per_s", "handshakes_resumed_per_s", "connections_per_s", "transactions_per_s",
          "received_bytes_per_s", "sent_bytes_per_s")
@@ -40,17 +45,26 @@ LIMIT = ("capacity_per_core_per_s", "floor_cpu_us_per_op", "efficiency",
          "floor_kind",
          # Why there is no floor. Not in `reason`: the row itself is sound, and its status says so.
          "floor_reason")
+# Of several hosts. A share of the sessions that were offered says more than one of all handshakes where many offer
+# none, and what sharing costs on the wire is of no other cell.
+SHARING = ("resume_accepted_share", "sharing_datagrams_per_session", "sharing_bytes_per_session", "sharing_lag_us")
+# Those that are left when one has died: before it, then in each second after, with blanks between them. How many
+# seconds there are is the window's to say, so they cannot be columns.
+SURVIVORS = ("survivor_resumed_share_by_second", "survivor_cpu_us_per_op_by_second", "survivor_cpu_busy_by_second")
 VERDICT = ("status", "stands", "bound", "reason")
 ERRORS = tuple(f"errors_{name}" for name in ERROR_CLASSES)
 
-COLUMNS = (*IDENTITY, *ASKED, *AGREED, *RATES, *LATENCY, *COST, *LIMIT, *VERDICT, *ERRORS)
+COLUMNS = (*IDENTITY, *ASKED, *AGREED, *RATES, *LATENCY, *COST, *LIMIT, *SHARING, *SURVIVORS,
+           *VERDICT, *ERRORS)
 
 # Numbers that differ from row to row. They hold no commas.
-FIGURES = frozenset((*RATES, *LATENCY, *COST, *LIMIT[:3]))
+FIGURES = frozenset((*RATES, *LATENCY, *COST, *LIMIT[:3], *SHARING, *SURVIVORS))
 
 # Columns that came later, and what they would have held in a run made before.
 LATER = {"loop": "closed", "floor_kind": "library", "subject_idle_kib_per_connection": "",
-         "load_workers": "0", "maxconn": "0", "service_model": "none", "service_mean_ms": ""}
+         "load_workers": "0", "maxconn": "0", "service_model": "none", "service_mean_ms": "",
+         "network": "", "hosts": "1", "sharing": "none", "spread": "turn", "failover": "none",
+         **dict.fromkeys((*SHARING, *SURVIVORS), "")}
 
 Row = dict[str, Any]
 
@@ -91,14 +105,16 @@ def idle_kib(evidence: Evidence) -> float | None:
 def measured_row(evidence: Evidence, verdict: Verdict, rss_kib: int, limit: Limit) -> Row:
     cell, load = evidence.cell, evidence.load
     done = ops(cell, load)
-    # Connections that rest have no op with a cost, and no rate; nor has a burst, which is over before there is one.
-    at_work = done and not cell.holds and not cell.bursts
+    # Connections that rest have no op with a cost, and no rate; nor has a burst, which is over before there is one, nor
+    # a window in which a host dies.
+    at_work = done and cell.has_pace
     cpu_us = {role: 1e6 * seconds / done for role, seconds in evidence.cpu_s.items()} if at_work else {}
-    rates = {} if cell.holds or cell.bursts else load.rates
+    rates = load.rates if cell.has_pace else {}
+    passed = traffic(evidence.hosts)
     cores = {role: getattr(evidence.placement, role) for role in ROLES}
     subject_us = cpu_us.get("subject")
     return {
-        "engine": load.engine, "placement": str(evidence.placement),
+        "engine": load.engine, "placement": str(evidence.placement), "network": evidence.network,
         "negotiated_version": agreed(evidence, "tls_version"), "negotiated_cipher": agreed(evidence, "cipher"),
         "negotiated_group": agreed(evidence, "group"), "resumed_share": resumed_share(load),
         **{name: rates.get(name) for name in RATES[:4]},
@@ -113,6 +129,11 @@ def measured_row(evidence: Evidence, verdict: Verdict, rss_kib: int, limit: Limi
         "capacity_per_core_per_s": 1e6 / subject_us if subject_us else None,
         "floor_cpu_us_per_op": limit.cost_us, "floor_kind": limit.kind, "floor_reason": limit.reason,
         "efficiency": limit.cost_us / subject_us if subject_us and limit.cost_us else None,
+        "resume_accepted_share": accepted_share(load) if evidence.network else None,
+        "sharing_datagrams_per_session": passed.datagrams_per_session,
+        "sharing_bytes_per_session": passed.bytes_per_session, "sharing_lag_us": passed.lag_us,
+        **{f"survivor_{figure}_by_second": by_second(evidence.takeover, figure)
+           for figure in ("resumed_share", "cpu_us_per_op", "cpu_busy")},
         "status": verdict.status, "stands": verdict.stands, "bound": verdict.bound, "reason": verdict.reason,
         **{f"errors_{name}": load.errors.get(name) for name in ERROR_CLASSES},
     }

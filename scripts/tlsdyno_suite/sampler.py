@@ -160,10 +160,11 @@ class Sampler(threading.Thread):
 TCP_COUNTERS = ("ListenOverflows", "ListenDrops", "RetransSegs", "TCPLossProbes")
 
 
-def read_tcp_counters() -> dict[str, int]:
-    """Counters of the whole machine that tell of connections or segments lost on the way."""
+def read_tcp_counters(process: str = "self") -> dict[str, int]:
+    """Counters of the whole machine that tell of connections or segments lost on the way, or of the network that a
+    process is in."""
     counters: dict[str, int] = {}
-    for path in (Path("/proc/net/netstat"), Path("/proc/net/snmp")):
+    for path in (Path(f"/proc/{process}/net/netstat"), Path(f"/proc/{process}/net/snmp")):
         lines = path.read_text().splitlines()
         for names, values in zip(lines[::2], lines[1::2]):
             counters.update(zip(names.split()[1:], map(int, values.split()[1:])))

@@ -51,6 +51,7 @@ class Scenario:
     seed: int | None
     backend_beside: str  # client or subject
     cpus: tuple[int, ...] | None
+    network: str = ""  # of several hosts: namespaces, loopback, or whatever this machine allows
     base: dict[str, str] = field(default_factory=dict)  # a value of axes that vary one at a time
     full: bool = False  # all combinations nevertheless
     claims: tuple[Claim, ...] = ()
@@ -214,7 +215,7 @@ def load(path: Path, known_subjects: tuple[str, ...]) -> Scenario:
         warmup_s=time_of(path, "load.warmup", settings.get("warmup", "1s"), parse_time),
         repeats=settings.get("repeats", 1), seed=data.get("seed"), backend_beside=placement.get("backend", "client"),
         cpus=tuple(placement["cpus"]) if "cpus" in placement else None,
-        base=read_base(path, data.get("base", {}), axes))
+        network=placement.get("network", ""), base=read_base(path, data.get("base", {}), axes))
     # What is said of the cells may be said of all that there can be.
     cells, tables = expand(replace(loaded, full=True)), data.get("table", [])
     bundled = {axis.name: frozenset(axis.choices[0].sets) for axis in axes if axis.bundled}

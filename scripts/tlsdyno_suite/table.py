@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from . import seconds
 from .cell import PARAMETERS
 from .claims import is_peer
 from .statistics import median, spread
@@ -38,6 +39,11 @@ class Line:
     def cost(self, column: str) -> list[float]:
         return self.values(column, ("all", "cost"))
 
+    def of_survivors(self, figure: str, pick: Callable[[list[float]], float | None], factor: float = 1) -> list[float]:
+        """What is made of the seconds around a host's death."""
+        return [value * factor for row in self.rows if row["stands"] == "all"
+                and (value := pick(seconds.figures(row[f"survivor_{figure}_by_second"]))) is not None]
+
 
 @dataclass
 class Section:
@@ -62,8 +68,10 @@ class Section:
 
     @property
     def columns(self) -> tuple["Column", ...]:
-        held = all(row["loop"] == "hold" for line in self.lines.values() for row in line.rows)
-        return HELD_COLUMNS if held else COLUMNS
+        rows = [row for line in self.lines.values() for row in line.rows]
+        if all(row["failover"] == "kill" for row in rows):
+            return SURVIVOR_COLUMNS
+        return HELD_COLUMNS if all(row["loop"] == "hold" for row in rows) else COLUMNS
 
 
 def figure(values: list[float], show: Callable[[float], str] = significant) -> str:
@@ -116,6 +124,14 @@ HELD_COLUMNS = (
     Column("KiB/connection", 14, lambda line: figure(line.rate("subject_idle_kib_per_connection"))),
     Column("resident KiB", 14, lambda line: middle(line.rate("subject_rss_kib"))),
 )
+# Of hosts one of which dies.
+SURVIVOR_COLUMNS = (
+    Column("% resumed before", 16, lambda line: figure(line.of_survivors("resumed_share", seconds.before, 100))),
+    Column("1st second", 10, lambda line: middle(line.of_survivors("resumed_share", seconds.second(1), 100))),
+    Column("worst second", 12, lambda line: middle(line.of_survivors("resumed_share", seconds.lowest, 100))),
+    Column("CPU us/op before", 16, lambda line: figure(line.of_survivors("cpu_us_per_op", seconds.before))),
+    Column("1st second", 10, lambda line: figure(line.of_survivors("cpu_us_per_op", seconds.second(1)))),
+)
 # What subjects are compared by, in each kind of section, and what it is called.
 COMPARED = {"CPU us/op": "subject_cpu_us_per_op", "KiB/connection": "subject_idle_kib_per_connection"}
 SUBJECT_WIDTH = 28
@@ -161,7 +177,18 @@ def parameter_text(name: str, value: str) -> str:
         return "" if value == "0" else f"{value} at once to the backend"
     if name == "service_model":
         return "" if value == "none" else f"a backend of {value}"
+    if name == "hosts":
+        return f"{value} host" + ("" if value == "1" else "s")
+    if name in OF_HOSTS:
+        return OF_HOSTS[name].get(value, value)
     return value
+
+
+OF_HOSTS = {
+    "sharing": {"none": "nothing shared", "pull": "unicast and pull", "ticket-keys": "ticket keys"},
+    "spread": {"turn": "clients go from host to host", "sticky": "clients stay with a host"},
+    "failover": {"none": "", "kill": "until it is killed"},
+}
 
 
 def varying(rows: list[CsvRow]) -> list[str]:
@@ -171,14 +198,20 @@ def varying(rows: list[CsvRow]) -> list[str]:
 def common_text(rows: list[CsvRow]) -> str:
     several = varying(rows)
     resuming = any(row["reuse"] != "never" for row in rows)
-    names = [name for name in PARAMETERS if name not in several and (resuming or name != "resume_with")]
+    names = [name for name in PARAMETERS if name not in several and (resuming or name != "resume_with")
+             and not is_of_hosts(name, rows[0])]
     return ", ".join(filter(None, (parameter_text(name, rows[0][name]) for name in names)))
 
 
 def says_nothing(name: str, row: CsvRow) -> bool:
-    """How sessions are reused, where no connection ever ends; what resumes them, where none is."""
-    return (name == "reuse" and row["requests_per_connection"] == "inf"
+    """How sessions are reused, where no connection ever ends; what resumes them, where none is; what several hosts do,
+    where there is one."""
+    return (is_of_hosts(name, row) or name == "reuse" and row["requests_per_connection"] == "inf"
             or name == "resume_with" and row["reuse"] == "never")
+
+
+def is_of_hosts(name: str, row: CsvRow) -> bool:
+    return row["hosts"] == "1" and (name == "hosts" or name in OF_HOSTS)
 
 
 def sections(rows: list[CsvRow]) -> list[Section]:
@@ -304,6 +337,8 @@ EXPLANATION = (
     "ops/s a core: 1,000,000 / CPU us/op, what a core could do. efficiency: floor / CPU us/op; the floor is what the "
     "TLS library alone costs or, on connections that are kept alive, what a bare relay does.",
 )
+SURVIVOR_EXPLANATION = (
+    "before, 1st second, worst second: of the hosts that are left, around the death of one in the midst of the window.")
 HELD_EXPLANATION = (
     "KiB/connection: what the subject grew by while it was given the connections, divided by them; its own memory, "
     "without the kernel's.")
@@ -333,7 +368,9 @@ FLOORS = {"library": "TLS library alone", "relay": "bare relay", "library+relay"
 
 def comparison_cells(section: Section) -> tuple[list[str], str]:
     """The reference divided by the best of the others, and who that is; nothing where one of the two is missing."""
-    compared = next(column.heading for column in section.columns if column.heading in COMPARED)
+    compared = next((column.heading for column in section.columns if column.heading in COMPARED), None)
+    if compared is None:
+        return [], ""
     name = COMPARED[compared]
     middles = {line.subject: median(values) for line in section.lines.values() if (values := line.cost(name))}
     peers = {subject: value for subject, value in middles.items() if is_peer(subject)}
@@ -347,6 +384,7 @@ def comparison_cells(section: Section) -> tuple[list[str], str]:
 def explanations(tabled: list[Section]) -> list[str]:
     kinds = {section.columns for section in tabled}
     return [*(EXPLANATION if COLUMNS in kinds else ()), *([HELD_EXPLANATION] if HELD_COLUMNS in kinds else []),
+            *([SURVIVOR_EXPLANATION] if SURVIVOR_COLUMNS in kinds else []),
             LOOPBACK_NOTE]
 
 

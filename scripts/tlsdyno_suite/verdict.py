@@ -11,6 +11,8 @@ from . import ciphers
 from .cell import Cell
 from .loads.loadgen import Result
 from .placement import Placement, cpu_list
+from .sharing import Told
+from .takeover import Takeover
 
 RATE = "rate"  # the wall-clock figures do not stand; CPU cost per op does
 ALL = "all"    # the row did not measure what it claims
@@ -34,6 +36,9 @@ class Evidence:
     beyond: "Evidence | None" = None  # of a search: at the lowest rate that was too high
     met: bool = True                  # of a search: whether this rate met the criterion
     service_mean_ms: float | None = None  # of a request in the backend, where that has a service model
+    network: str = ""                  # of several hosts: where they were
+    hosts: tuple[Told, ...] = ()       # what each of them counted; none where one of them died
+    takeover: Takeover | None = None   # where one of them died: what became of the others
     plain: bool = False                # the subject speaks no TLS
     external: bool = False             # the subject runs elsewhere: cpu_s is of the client only
     resumes: bool = True               # whether the subject resumes sessions at all
@@ -61,6 +66,7 @@ class Rule:
 
 SHORT_GAP_S = 0.25  # a gap between readings taken in any window: so long may a busy machine keep the sampler waiting
 NAMES = {"subject": "subject", "client": "load generator", "backend": "backend"}
+FIND_IT_GONE = 20  # clients
 SATURATED = 0.95  # share of its cores at which a role counts as the bottleneck
 # The same of a load generator whose subject is elsewhere, where nothing else says who was: a generator that has less
 # than 15 % left is late now and then.
@@ -87,6 +93,11 @@ def resumed_share(load: Result) -> float | None:
     if not full + resumed:
         full, resumed = load.totals["handshakes_full"], load.totals["handshakes_resumed"]
     return resumed / (full + resumed) if full + resumed else None
+
+
+def accepted_share(load: Result) -> float | None:
+    """Of the sessions that were offered in the window."""
+    return load.handshakes_resumed / load.resume_offered if load.resume_offered else None
 
 
 def role_share(evidence: Evidence, role: str, cores: int) -> float:
@@ -196,10 +207,21 @@ def overlap(evidence: Evidence, _threshold: float) -> str | None:
     return f"subject and load generator shared CPU {cpu_list(shared)}" if shared else None
 
 
+# What becomes of connections to a host that dies.
+LOST = ("connect_refused", "tls_protocol", "reset", "unexpected_eof")
+
+
+def most_lost(cell: Cell) -> int:
+    """Each client of one of the hosts had a connection at most, and a few find it gone before all know."""
+    return math.ceil(cell.connections / cell.hosts) + FIND_IT_GONE
+
+
 def errors(evidence: Evidence, threshold: float) -> str | None:
     if evidence.cell.searches:
         return None  # they are losses, of which it may have so many
     seen = {name: count for name, count in evidence.load.errors.items() if count > threshold}
+    if evidence.cell.fails_over and sum(seen.get(name, 0) for name in LOST) <= most_lost(evidence.cell):
+        seen = {name: count for name, count in seen.items() if name not in LOST}
     return "errors: " + ", ".join(f"{name} {count}" for name, count in seen.items()) if seen else None
 
 
@@ -214,16 +236,23 @@ def reuse(evidence: Evidence, tolerance: float) -> str | None:
         # Of the whole life: one session that leaked in the warm-up is a leak.
         leaked = load.totals["handshakes_resumed"]
         return f"{leaked} handshakes were resumed and none should be" if leaked else None
+    if cell.fails_over:
+        return None  # how many are, is what is asked
     share = resumed_share(load)
     wanted = 1.0 - 1.0 / cell.reuse_period if cell.reuse_period else 1.0
     if share is None or not load.handshakes:
         return "no handshake in the window"
+    if cell.spread == "turn" and cell.hosts > 1:
+        # Whether a session is taken elsewhere is what is asked; that it was offered there is the client's part.
+        share = load.resume_offered / load.handshakes
     # A window cuts through a period of each connection somewhere, so of each it may hold one full handshake more or
     # less than its share: all together, as long as the connections keep no step, three standard deviations of as many
     # uniform ones. In an open loop some are used more than others, so there it is one for each.
     cuts = cell.connections if cell.searches or cell.rate_per_s else max(1.0, 3 * math.sqrt(cell.connections / 6))
     cut = cuts / load.handshakes if cell.reuse_period else 0.0
     if abs(share - wanted) > tolerance + cut + 1e-12:
+        if cell.spread == "turn" and cell.hosts > 1:
+            return f"{percent(share, 1)} of the handshakes offered a session, not {percent(wanted, 1)}"
         return f"{percent(share, 1)} of the handshakes were resumed, not {percent(wanted, 1)}: {why_full(load)}"
     return None
 
@@ -308,7 +337,7 @@ def length(evidence: Evidence, _threshold: float) -> str | None:
 
 def arrivals(evidence: Evidence, threshold: float) -> str | None:
     counts = evidence.load.open_loop
-    if counts is None or evidence.cell.searches:
+    if counts is None or evidence.cell.searches or evidence.cell.fails_over:
         return None
     if counts["never_begun"]:
         return f"{counts['never_begun']} of {counts['due']} that were due never began"
@@ -316,6 +345,45 @@ def arrivals(evidence: Evidence, threshold: float) -> str | None:
     # One is always under way.
     return (f"{late} of {counts['due']} that were due were unfinished when the time was over"
             if late > max(1.0, threshold * counts["due"]) else None)
+
+
+def farm(evidence: Evidence, tolerance: float) -> str | None:
+    """Of several hosts, all of which lived: that each did its part, and heard of the others and of nobody else."""
+    cell, hosts = evidence.cell, evidence.hosts
+    if len(hosts) < 2:
+        return None
+    total = sum(host.connections for host in hosts)
+    for number, host in enumerate(hosts, start=1):
+        due = total / len(hosts)
+        if cell.spread == "turn" and abs(host.connections - due) > tolerance * due + cell.connections:
+            return f"host {number} had {host.connections} of {total} connections, not one in {len(hosts)}"
+        others = 0 if cell.sharing == "none" else len(hosts) - 1
+        if host.peers != others:
+            return f"host {number} had heard of {host.peers} others at the end, not {others}"
+        if host.strange:
+            return f"host {number} got datagrams that no host of this farm had sent: " + ", ".join(
+                f"{reason} {count}" for reason, count in host.strange.items())
+    if cell.sharing == "none" and cell.spread == "turn" and (leaked := evidence.load.totals["handshakes_resumed"]):
+        return f"{leaked} handshakes were resumed on a host that could not know of the session"
+    return None
+
+
+def failover(evidence: Evidence, at_least: float) -> str | None:
+    """Where a host dies: that it did so in the window, and that until then all was well."""
+    if not evidence.cell.fails_over:
+        return None
+    takeover, load = evidence.takeover, evidence.load
+    if takeover is None or not load.started_ns < takeover.killed_ns < load.end_ns:
+        return "no host was killed within the window"
+    share = takeover.before.resumed_share
+    if share is None or share < at_least:
+        seen = "nothing was" if share is None else f"{percent(share, 1)} of the handshakes were"
+        return f"{seen} resumed before the host was killed, not {percent(at_least, 1)}"
+    if not all(span.handshakes for span in takeover.after):
+        return "in a second after the host was killed nobody was served"
+    if evidence.cell.sharing == "none" and all(span.resumed == span.handshakes for span in takeover.after):
+        return "no client of the host that was killed came to another"
+    return None
 
 
 def held(evidence: Evidence, _threshold: float) -> str | None:
@@ -417,6 +485,11 @@ RULES = (
     Rule("arrivals", ALL, 0.01,
          "what is due and does not happen is missing from every figure; what is under way at the end is a moment's "
          "worth unless the target falls behind (proposal)", arrivals),
+    Rule("farm", ALL, 0.01,
+         "a farm's figure is of hosts that have equal parts and only each other; connections that are under way at the "
+         "end are a moment's worth (proposal)", farm),
+    Rule("failover", ALL, 0.99,
+         "what a dead host takes away is seen only where nothing was missing before", failover),
     Rule("held", ALL, 0, "memory is divided by the connections that there should be", held),
     Rule("burst", ALL, 0, "a mean and a longest time are of all requests that there should be", burst),
     Rule("search", ALL, 0, "a highest rate is one that was answered well", answered_well),
@@ -443,9 +516,8 @@ RULES = (
 
 
 def judge(evidence: Evidence) -> Verdict:
-    # Connections that rest have no rate to spoil, and a burst has none.
-    at_work = not evidence.cell.holds and not evidence.cell.bursts
-    rules = [rule for rule in RULES if rule.spoils == ALL or at_work]
+    # Connections that rest have no rate to spoil, and neither has a burst, or a window in which a host dies.
+    rules = [rule for rule in RULES if rule.spoils == ALL or evidence.cell.has_pace]
     broken = [(rule, reason) for rule in rules if (reason := rule.broken(evidence, rule.threshold))]
     reason = "; ".join(text for _, text in broken)
     if not broken:

@@ -1,5 +1,6 @@
 """The load generator of this project: its command line for a cell, and the JSON object it leaves."""
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,9 @@ class Result:
 
 
 def command(cell: Cell, placement: Placement, address: str, duration_s: float, warmup_s: float,
-            json_file: Path, owned: bool = False, plain: bool = False) -> list[str]:
-    """`owned`: the target need not be this machine. `plain`: it speaks no TLS."""
+            json_file: Path, owned: bool = False, plain: bool = False, others: Sequence[str] = ()) -> list[str]:
+    """`owned`: the target need not be this machine. `plain`: it speaks no TLS. `others`: addresses of its other
+    hosts."""
     body = ["--method", "POST", "--body-size", str(cell.request_bytes)] if cell.request_bytes else []
     path = "/" if cell.request_bytes else f"/?s={cell.response_bytes}"
     resuming = ["--resume-with", cell.resume_with] if cell.reuse != "never" else []
@@ -66,17 +68,19 @@ def command(cell: Cell, placement: Placement, address: str, duration_s: float, w
               *(["--i-own-the-target"] if owned else [])]
     if not plain:
         common += ["--tls-version", cell.tls_version, "--cipher", cell.cipher, "--group", group_list(cell)]
-    url = f"{'http' if plain else 'https'}://{address}{path}"
+    urls = [f"{'http' if plain else 'https'}://{each}{path}" for each in (address, *others)]
     if cell.bursts:
-        return [str(built("loadgen")), "--burst", str(cell.connections), "-w", "1", *common, url]
+        return [str(built("loadgen")), "--burst", str(cell.connections), "-w", "1", *common, *urls]
     loop = ["--hold"] if cell.holds else ["--requests-per-connection", str(cell.requests_per_connection)]
     loop += ["--rate", str(cell.rate_per_s)] if cell.rate_per_s else []
     ramp = ["--ramp", format_time(cell.ramp_s)] if cell.ramp_s else []
+    loop += ["--sticky"] if cell.spread == "sticky" else []
     sessions = [] if plain else ["--reuse", cell.reuse, *resuming]
     workers = min(cell.load_workers or len(placement.client), cell.connections)
     return [
         str(built("loadgen")), "-c", str(cell.connections), "-w", str(workers),
-        "-d", format_time(duration_s), "--warmup", format_time(warmup_s), *ramp, *sessions, *loop, *common, url,
+        "-d", format_time(duration_s), "--warmup", format_time(warmup_s + cell.first_turn_s), *ramp, *sessions, *loop,
+        *common, *urls,
     ]
 
 

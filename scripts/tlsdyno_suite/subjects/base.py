@@ -42,6 +42,10 @@ class Task:
     backend: str          # HOST:PORT or an absolute path
     port: int             # where to listen on 127.0.0.1; 0 when the product picks and reports one itself
     directory: Path       # for its configuration; gone after the cell
+    # Of one of several hosts: where it listens, where it shows its statistics, and how it shares sessions.
+    address: str = "127.0.0.1"
+    statistics: str = "127.0.0.1:0"
+    sharing: tuple[str, ...] = ()
 
     @property
     def backend_is_unix(self) -> bool:
@@ -60,6 +64,7 @@ class Driver:
     plain: bool = False                         # speaks no TLS, whatever the cell asks for
     variant: bool = False                       # of a product that has another driver
     external: bool = False                      # already running somewhere: nothing is started, no CPU time is seen
+    farms: bool = False                         # there may be several hosts of it, which share sessions
     resumes: bool = True                        # False: each of its handshakes is full, whatever a client offers
 
 
@@ -107,8 +112,10 @@ def path_of(program: str) -> str:
 
 
 def offers_tickets(cell: Cell) -> bool:
-    """Cells that resume by session ID run without tickets, so that nothing else can be what resumed."""
-    return cell.resume_with != "id"
+    """Cells that resume by session ID run without tickets, so that nothing else can be what resumed; and so do several
+    hosts, unless the keys of tickets are what they share. (With TLS 1.3 they still give tickets, which only name a
+    session of the cache.)"""
+    return cell.resume_with != "id" if cell.hosts == 1 else cell.sharing == "ticket-keys"
 
 
 def is_modern(cell: Cell) -> bool:

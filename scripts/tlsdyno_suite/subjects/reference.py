@@ -24,17 +24,19 @@ def base_command(task: Task, sessions: int, tickets: bool) -> list[str]:
     cell = task.cell
     ciphers = ["--ciphersuites", cell.cipher] if is_modern(cell) else ["--ciphers", cipher_list(cell)]
     return [
-        str(built("proxy")), "-q", "-f", "127.0.0.1:0", "-b", task.backend, "-n", str(cell.cores),
+        str(built("proxy")), "-q", "-f", f"{task.address}:0", "-b", task.backend, "-n", str(cell.cores),
         "--backlog", str(BACKLOG),
         "--cpus", ",".join(map(str, task.cpus)), "-C", str(sessions), "--tickets", "on" if tickets else "off",
         "--tls-min", cell.tls_version, "--tls-max", cell.tls_version, *ciphers, "--groups", group_list(cell),
         *(["--maxconn", str(cell.maxconn)] if cell.maxconn else []),
-        "--num-tickets", str(TICKETS), "--stats", "127.0.0.1:0", str(task.certificate),
+        "--num-tickets", str(TICKETS), "--stats", task.statistics, *task.sharing, str(task.certificate),
     ]
 
 
 def command(task: Task) -> list[str]:
-    return base_command(task, SESSIONS, offers_tickets(task.cell))
+    # Hosts that share the keys of tickets keep no sessions, so that nothing else can be what resumed.
+    sessions = 0 if task.cell.sharing == "ticket-keys" else SESSIONS
+    return base_command(task, sessions, offers_tickets(task.cell))
 
 
 def command_no_resume(task: Task) -> list[str]:
@@ -43,7 +45,7 @@ def command_no_resume(task: Task) -> list[str]:
     return base_command(task, 0, False)
 
 
-REFERENCE = Driver("reference", version, can_all, command, reports_address=True, has_statistics=True)
+REFERENCE = Driver("reference", version, can_all, command, reports_address=True, has_statistics=True, farms=True)
 REFERENCE_NO_RESUME = Driver(
     "reference-no-resume", version, can_all, command_no_resume, reports_address=True, has_statistics=True,
     resumes=False)
