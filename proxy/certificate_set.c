@@ -370,6 +370,16 @@ static void read_host(SSL *ssl, char *host, size_t size) {
     host[name.left] = '\0';
 }
 
+/* What a connection's first ClientHello asked for: hung on its SSL. */
+static int name_index = -1;
+
+/* A client that has to send its ClientHello again sends the same (RFC 8446, 4.1.2). */
+static bool is_as_before(SSL *ssl, const struct server_name *name) {
+    const struct server_name *before = SSL_get_ex_data(ssl, name_index);
+
+    return before ? before == name : SSL_set_ex_data(ssl, name_index, (void *)(uintptr_t)name) == 1;
+}
+
 bool certificate_set_hello(const struct certificate_set *set, SSL *ssl) {
     const struct server_name *name = NULL;
     const struct certificate *certificate = NULL;
@@ -380,6 +390,9 @@ bool certificate_set_hello(const struct certificate_set *set, SSL *ssl) {
         name = find(set, host);
     if (!name)
         name = &set->unnamed;
+    /* Else it would be verified as under the one name, and served under the other. */
+    if (!is_as_before(ssl, name))
+        return false;
     /* All that serve a name have clients verified alike. */
     for (int kind = 0; kind < KEY_KINDS && !certificate; kind++)
         certificate = name->certificate[kind];
@@ -397,6 +410,8 @@ const char *certificate_set_serve(struct certificate_set **made, SSL_CTX *contex
 
     if (!set)
         return "out of memory";
+    if (name_index < 0)
+        name_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
     set->unknown_is_refused = settings->sni_nomatch_abort;
     set->first_count = first->count;
     set->certificate = calloc((size_t)(first->count + more->count), sizeof *set->certificate);

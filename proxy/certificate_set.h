@@ -33,7 +33,10 @@ bool certificate_set_divide_sessions(struct certificate_set *set, const struct s
 /* Whether certificate_set_hello is needed. */
 bool certificate_set_divides_sessions(const struct certificate_set *set);
 
-/* In OpenSSL's ClientHello callback: how this client is to be verified, and what it may resume. False: it cannot be. */
+/*
+ * In OpenSSL's ClientHello callback: how this client is to be verified, and what it may resume. False: it cannot be, or
+ * asks, told to ask again, for another name.
+ */
 bool certificate_set_hello(const struct certificate_set *set, SSL *ssl);
 
 void certificate_set_free(struct certificate_set *set);

@@ -127,7 +127,7 @@ static int client_hello(SSL *ssl, int *alert, void *user) {
     struct tls_state *state = user;
 
     if (!certificate_set_hello(state->certificates, ssl)) {
-        *alert = SSL_AD_INTERNAL_ERROR;
+        *alert = SSL_AD_ILLEGAL_PARAMETER;
         return SSL_CLIENT_HELLO_ERROR;
     }
     return state->pulls.sync ? session_pulls_hello(&state->pulls, ssl) : SSL_CLIENT_HELLO_SUCCESS;
