@@ -61,17 +61,35 @@ static int show(SSL *ssl, const unsigned char **list, unsigned *length, void *us
 }
 #endif
 
+/* Our list: hung on the context. */
+static int list_index = -1;
+
 void alpn_serve(SSL_CTX *context, const struct alpn *alpn) {
     SSL_CTX_set_alpn_select_cb(context, choose, (void *)(uintptr_t)alpn);
 #ifndef OPENSSL_NO_NEXTPROTONEG
+    if (list_index < 0)
+        list_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+    SSL_CTX_set_ex_data(context, list_index, (void *)(uintptr_t)alpn);
     SSL_CTX_set_next_protos_advertised_cb(context, show, (void *)(uintptr_t)alpn);
 #endif
 }
 
+#ifndef OPENSSL_NO_NEXTPROTONEG
+/* A client may choose what it was not shown. */
+static bool is_ours(const SSL *ssl, const unsigned char *name, unsigned length) {
+    const struct alpn *alpn = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), list_index);
+
+    return alpn && holds(alpn, (const char *)name, length);
+}
+#endif
+
 void alpn_agreed(const SSL *ssl, const unsigned char **name, unsigned *length) {
     SSL_get0_alpn_selected(ssl, name, length);
 #ifndef OPENSSL_NO_NEXTPROTONEG
-    if (!*length)
-        SSL_get0_next_proto_negotiated(ssl, name, length);
+    if (*length)
+        return;
+    SSL_get0_next_proto_negotiated(ssl, name, length);
+    if (*length && !is_ours(ssl, *name, *length))
+        *length = 0;
 #endif
 }

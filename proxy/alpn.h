@@ -25,7 +25,7 @@ const char *alpn_parse(struct alpn *alpn, const char *list);
  */
 void alpn_serve(SSL_CTX *context, const struct alpn *alpn);
 
-/* What was agreed in either way; *length 0: nothing. */
+/* What was agreed in either way, always one of ours; *length 0: nothing. */
 void alpn_agreed(const SSL *ssl, const unsigned char **name, unsigned *length);
 
 #endif
