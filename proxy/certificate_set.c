@@ -47,12 +47,14 @@ static int kind_of(const X509 *certificate) {
 /* What it does not say of its clients is as for all. */
 static const char *read_verification(struct certificate *certificate, const struct proxy_settings *settings) {
     const struct certificate_source *source = certificate->source;
+    const char *client_ca = source->client_ca ? source->client_ca : settings->client_ca;
 
     certificate->verifies = source->client_ca || source->client_verify;
     if (!certificate->verifies)
         return NULL;
-    return client_verification_read(&certificate->verification,
-                                    source->client_ca ? source->client_ca : settings->client_ca,
+    if (!client_ca && source->client_verify != CLIENT_VERIFY_NONE)
+        return tls_reason("%s: client-verify: only with client-ca", source->file);
+    return client_verification_read(&certificate->verification, client_ca,
                                     source->client_verify ? source->client_verify
                                     : source->client_ca   ? CLIENT_VERIFY_NOT_GIVEN
                                                           : settings->client_verify);

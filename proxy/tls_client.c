@@ -120,6 +120,17 @@ static const char *set_up_verification(SSL_CTX *context, struct tls_client *clie
     return NULL;
 }
 
+/* What only a server can do is not passed over in silence: of a certificate, and, below, of all. */
+static const char *refuse_server_words(const struct certificate_source *source) {
+    const char *option = source->staple          ? "ocsp-resp-file"
+                         : source->verify_staple ? "ocsp-verify-staple"
+                         : source->client_ca     ? "client-ca"
+                         : source->client_verify ? "client-verify"
+                                                 : NULL;
+
+    return option ? tls_reason("%s: %s: not together with --client", source->file, option) : NULL;
+}
+
 static const char *load_certificate(SSL_CTX *context, const struct proxy_settings *settings) {
     const struct certificate_list *certificates = &settings->certificates;
     const struct certificate_source *source = certificates->source;
@@ -130,7 +141,9 @@ static const char *load_certificate(SSL_CTX *context, const struct proxy_setting
         return NULL;
     if (certificates->count > 1)
         return tls_reason("%s: with --client there is one certificate at most", source[1].file);
-    reason = tls_credentials_read(&credentials, source->file, source->key);
+    reason = refuse_server_words(source);
+    if (!reason)
+        reason = tls_credentials_read(&credentials, source->file, source->key);
     if (reason)
         return reason;
     reason = tls_credentials_check_dates(&credentials, source->file);
@@ -140,10 +153,10 @@ static const char *load_certificate(SSL_CTX *context, const struct proxy_setting
     return reason;
 }
 
-/* What only a server can do is not passed over in silence. */
 static const char *refuse_server_options(const struct proxy_settings *settings) {
     const char *option = settings->sni_nomatch_abort      ? "sni-nomatch-abort"
                          : settings->ocsp_files.count > 0 ? "ocsp"
+                         : settings->ocsp_verify_staple   ? "ocsp-verify-staple"
                          : settings->client_ca            ? "client-ca"
                          : settings->client_verify        ? "client-verify"
                          : settings->ticket_keys          ? "ticket-keys"

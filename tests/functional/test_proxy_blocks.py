@@ -329,8 +329,19 @@ def test_a_certificate_may_be_for_clients_with_a_certificate_only(
                                        (three, host("site2"), True), (three, host("site3"), True)):
             assert is_served(address, name, nobody) == without, (address, name)
             assert is_served(address, name, mine), (address, name)
+    assert refusal(tmp_path, asks("site1", "client-verify = optional")) == (
+        f"{sites['site1']}: client-verify: only with client-ca")
     assert "has clients verified in another way for site1.example.com" in refusal(
         tmp_path, asks("site1", *required), f"pem-file = {authority.issue('site1', host('site1'), key='rsa:2048')}")
+
+
+@pytest.mark.parametrize("word", ["client-verify = none", "client-ca = x", "ocsp-resp-file = x",
+                                  "ocsp-verify-staple = on"])
+def test_what_a_certificate_has_for_clients_is_refused_where_there_are_none(word: str, sites: dict[str, Path],
+                                                                            tmp_path: Path) -> None:
+    option = word.split(" ", maxsplit=1)[0]
+    assert refusal(tmp_path, "client = yes", block("pem-file", f"cert = {sites['site1']}", word)) == (
+        f"{sites['site1']}: {option}: not together with --client")
 
 
 # Sessions
