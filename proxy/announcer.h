@@ -21,8 +21,8 @@ struct told_del {
 
 struct announcer {
     struct session_sync *sync; /* set before the rest; not owned */
+    struct ev_loop *loop;      /* of announcer_begin; before it NULL */
     /* Private. */
-    struct ev_loop *loop;
     struct sync_outbox outbox;
     struct told_del del[DELS_TOLD_AGAIN]; /* the last ones, in a ring */
     unsigned next_del;

@@ -422,7 +422,7 @@ static void finish_connecting(struct connection *connection) {
 static void shake_hands_with_client(struct connection *connection) {
     enum stream_result result = stream_handshake(&connection->client);
 
-    tls_context_step_done(connection->door->tls);
+    tls_context_step_done();
     switch (result) {
     case STREAM_RETRY:
         watch(connection);

@@ -15,6 +15,12 @@
 
 static int state_index = -1;
 
+/*
+ * A worker's own: what its contexts have to tell other hosts leaves together, and after a step in any of them. sync
+ * NULL: nothing is told.
+ */
+static struct announcer announcer;
+
 static void free_state(void *parent, void *state_of_context, CRYPTO_EX_DATA *data, int index, long number, void *user) {
     (void)parent, (void)data, (void)index, (void)number, (void)user;
     struct tls_state *state = state_of_context;
@@ -46,7 +52,7 @@ static const char *set_up_resumption(SSL_CTX *context, struct tls_state *state, 
                                      struct session_store *store, struct ticket_keys *keys, struct session_sync *sync) {
     state->sessions = (struct tls_sessions){
         .store = store,
-        .announcer = sync && store ? &state->announcer : NULL,
+        .announcer = sync && store ? &announcer : NULL,
         .lifetime_s = settings->session_lifetime_ns / NS_PER_S,
         .stateless_tickets = settings->tickets != 0,
     };
@@ -54,10 +60,10 @@ static const char *set_up_resumption(SSL_CTX *context, struct tls_state *state, 
     SSL_CTX_set_num_tickets(context, (settings->tickets || store) ? (size_t)settings->num_tickets : 0);
     tls_sessions_serve(&state->sessions, context);
     if (state->sessions.announcer)
-        state->announcer.sync = sync;
+        announcer.sync = sync;
     if (sync && sync->sharing.pull_ns) {
         state->pulls = (struct session_pulls){
-            .sync = sync, .announcer = &state->announcer, .stateless_tickets = state->sessions.stateless_tickets};
+            .sync = sync, .announcer = &announcer, .stateless_tickets = state->sessions.stateless_tickets};
         session_pulls_serve();
     }
     if (settings->tickets)
@@ -172,26 +178,20 @@ const char *tls_context_new(SSL_CTX **made, const struct proxy_settings *setting
     return reason;
 }
 
-/* The context of a client has none. */
-static struct tls_state *find_state(const SSL_CTX *context) {
-    return state_index >= 0 ? tls_state_of(context) : NULL;
-}
-
 void tls_context_begin(SSL_CTX *context, struct worker_counters *counters, int slot, struct ev_loop *loop) {
-    struct tls_state *state = find_state(context);
+    /* The context of a client has none. */
+    struct tls_state *state = state_index >= 0 ? tls_state_of(context) : NULL;
 
     if (!state)
         return;
     state->sessions.counters = counters;
-    if (state->announcer.sync && !announcer_begin(&state->announcer, loop))
+    if (announcer.sync && announcer.loop != loop && !announcer_begin(&announcer, loop))
         fail(EXIT_FAILED, "--shared-cache: the TLS library failed");
     if (state->pulls.sync)
         session_pulls_begin(&state->pulls, loop, counters, slot);
 }
 
-void tls_context_step_done(const SSL_CTX *context) {
-    struct tls_state *state = find_state(context);
-
-    if (state && state->announcer.sync)
-        announcer_look(&state->announcer);
+void tls_context_step_done(void) {
+    if (announcer.sync)
+        announcer_look(&announcer);
 }

@@ -41,6 +41,6 @@ bool tls_context_prepare_client(SSL *ssl);
 void tls_context_begin(SSL_CTX *context, struct worker_counters *counters, int slot, struct ev_loop *loop);
 
 /* In a worker, after each step of a client's handshake: what other hosts are told of is not kept waiting by others. */
-void tls_context_step_done(const SSL_CTX *context);
+void tls_context_step_done(void);
 
 #endif

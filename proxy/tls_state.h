@@ -10,8 +10,7 @@
 
 struct tls_state {
     struct tls_sessions sessions;
-    struct announcer announcer; /* sync NULL: none */
-    struct session_pulls pulls; /* the same */
+    struct session_pulls pulls; /* sync NULL: none */
     struct tls_tickets tickets;
     struct alpn alpn;
     struct certificate_set *certificates;
