@@ -4,6 +4,7 @@ import csv
 import fcntl
 import io
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,15 @@ COLUMNS = (*IDENTITY, *ASKED, *AGREED, *RATES, *LATENCY, *COST, *LIMIT, *SHARING
 
 # Numbers that differ from row to row. They hold no commas.
 FIGURES = frozenset((*RATES, *LATENCY, *COST, *LIMIT[:3], *SHARING, *SURVIVORS))
+
+NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
+# What a column holds where it is not empty. Those that are not named hold any text.
+FORMS = {
+    **dict.fromkeys(FIGURES, NUMBER),
+    **dict.fromkeys(SURVIVORS, rf"(?:{NUMBER}|-)(?: (?:{NUMBER}|-))*"),
+    "case": r"[^=;]+=[^=;]+(?:;[^=;]+=[^=;]+)*", "cores": r"\d+", "requests_per_connection": r"\d+|inf",
+    "floor_kind": r"library|relay|library\+relay",
+}
 
 # Columns that came later, and what they would have held in a run made before.
 LATER = {"loop": "closed", "floor_kind": "library", "subject_idle_kib_per_connection": "",
@@ -211,6 +221,14 @@ class ReadRow(Mapping[str, str]):
         return len(self._place)
 
 
+def misfit(header: list[str], fields: list[str]) -> str | None:
+    """What stands in a row, in a column that cannot hold it."""
+    for name, value in zip(header, fields):
+        if value and not re.fullmatch(FORMS.get(name, ".*"), value, re.DOTALL):
+            return f"{name}: '{value}' is " + ("no such figure" if name in FIGURES else "none")
+    return None
+
+
 def compact(reader: Iterator[list[str]], header: list[str], path: Path) -> list[Mapping[str, str]]:
     figures = [number for number, name in enumerate(header) if name in FIGURES]
     texts = [number for number, name in enumerate(header) if name not in FIGURES]
@@ -219,13 +237,22 @@ def compact(reader: Iterator[list[str]], header: list[str], path: Path) -> list[
     place |= {name: len(texts) + at for at, (name, _) in enumerate(later)}
     place |= {header[number]: -1 - at for at, number in enumerate(figures)}
     older = tuple(value for _, value in later)
+    # All figures of a row are looked at together, and each combination of texts once: there are many rows.
+    sound = re.compile(",".join(f"(?:{FORMS[header[at]]})?" for at in figures))
+    formed = [at for at in texts if header[at] in FORMS]
+    known: set[tuple[str, ...]] = set()
     shared: dict[str, str] = {}
     rows: list[Mapping[str, str]] = []
     for fields in reader:
         if len(fields) != len(header):
             raise Refused(path, f"row {len(rows) + 2}", "has not as many fields as there are columns")
         words = [shared.setdefault(fields[at], fields[at]) for at in texts]
-        rows.append(ReadRow(place, tuple(words) + older, ",".join([fields[at] for at in figures])))
+        numbers = ",".join([fields[at] for at in figures])
+        said = tuple([fields[at] for at in formed])
+        if (said not in known or not sound.fullmatch(numbers)) and (wrong := misfit(header, fields)):
+            raise Refused(path, f"row {len(rows) + 2}", wrong)
+        known.add(said)
+        rows.append(ReadRow(place, tuple(words) + older, numbers))
     return rows
 
 

@@ -2,7 +2,7 @@
 import csv
 
 import pytest
-from tlsdyno_suite import record, table
+from tlsdyno_suite import cli, record, table
 from tlsdyno_suite.refusal import Refused
 
 BASE = {
@@ -204,3 +204,26 @@ def test_a_damaged_csv_is_refused_with_its_row(tmp_path, name):
         record.read(path)
     with pytest.raises(Refused, match="No such file"):
         record.read(tmp_path / "nowhere.csv")
+
+
+IMPOSSIBLE = {
+    "subject_cpu_us_per_op": "12a", "efficiency": "nan", "floor_cpu_us_per_op": "1,5", "floor_kind": "ceiling",
+    "case": "full", "cores": "two", "requests_per_connection": "many", "survivor_cpu_us_per_op_by_second": "1 x -",
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_a_figure_that_is_none_is_refused_with_its_row(written, capsys, name):
+    path = written({}, {name: IMPOSSIBLE[name]})
+    for command in ("table", "plot"):
+        assert cli.main([command, str(path)]) == 2
+        said, complained = capsys.readouterr()
+        kind = "no such figure" if name in record.FIGURES else "none"
+        assert said == "" and complained == f"tlsdyno: {path}: row 3: {name}: '{IMPOSSIBLE[name]}' is {kind}\n"
+
+
+def test_every_figure_that_is_written_is_read(written):
+    row = {"transactions_per_s": 1e6 / 3, "received_bytes_per_s": 1.25e9, "subject_idle_kib_per_connection": -1e-7,
+           "survivor_resumed_share_by_second": "0.98 - 1e-05", "requests_per_connection": "inf"}
+    read, = record.read(written(row))
+    assert {name: read[name] for name in row} == {name: record.field(value) for name, value in row.items()}
