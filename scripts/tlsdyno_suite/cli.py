@@ -99,7 +99,8 @@ def parser() -> Parser:
                        help="count instructions under valgrind instead of time: the same on the noisiest machine")
     gates.add_argument("--time", metavar="T", type=time_option, default=300.0,
                        help="begin no block that would not end within this time (5m)")
-    gates.add_argument("--seed", metavar="N", type=count_option, help="of the order of blocks (default: a new one)")
+    gates.add_argument("--seed", metavar="N", type=seed_option,
+                       help="of the order of blocks; without it a new one, which report.json records")
     gates.add_argument("--out", metavar="DIR", type=Path, help="as for run")
     judgement_options(gates)
     apart = commands.add_parser("compare", help="two runs made apart, on the same machine")
@@ -321,7 +322,7 @@ def ab_command(arguments: argparse.Namespace) -> int:
     from . import ab  # with its statistics, which take a second to load
 
     loaded = scenario.narrow(scenario.load(scenario.locate(arguments.scenario), tuple(DRIVERS)), arguments.only)
-    if arguments.seed:
+    if arguments.seed is not None:
         loaded = replace(loaded, seed=arguments.seed)
     plan = make_plan(loaded, f"{time.strftime('%Y%m%d-%H%M%S')}-ab-{loaded.name}")
     return ab.command(arguments, plan, make_run_directory)

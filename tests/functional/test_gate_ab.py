@@ -102,6 +102,13 @@ def test_a_slower_build_is_a_regression(place, capsys, slower):
     assert {row["arm"] for row in measured} == {*block.ARMS}
 
 
+@pytest.mark.parametrize("seed", ["0", "4294967295"])
+def test_every_seed_that_a_run_may_draw_can_be_given_again(place, capsys, seed):
+    _, report, said = gate(place, capsys, place / "build", place / "build", "--only", "work=full", "--time", "1ms",
+                           "--seed", seed)
+    assert report["settings"]["seed"] == int(seed), said
+
+
 def test_too_little_time_is_inconclusive(place, capsys):
     options = ("--only", "work=full", "--time", "100ms")
     status, report, said = gate(place, capsys, place / "build", place / "build", *options)
