@@ -390,6 +390,10 @@ def main(argv: list[str]) -> int:
     except Refused as error:
         output.mention(f"tlsdyno: {error}")
         return USAGE
+    except ModuleNotFoundError as error:
+        # Only what compares needs statistics. Python itself would end with 1, which is the status of a regression.
+        output.mention(f"tlsdyno: {error.name}: is not installed (scripts/install-deps gate)")
+        return USAGE
     except Interrupted as interruption:
         return interruption.exit_status
     except BrokenPipeError:

@@ -1,10 +1,13 @@
 """`tlsdyno compare` and `tlsdyno history`: files that are as they should be, and every way in which they are not."""
 import json
 import math
+import os
+import subprocess
 from pathlib import Path
 
 import numpy
 import pytest
+from suite_fakes import TLSDYNO
 from tlsdyno_suite import cli, history, record
 from tlsdyno_suite.cell import PARAMETERS
 
@@ -132,6 +135,17 @@ def test_other_machines_are_compared_by_force_only_and_it_says_so(place, capsys,
     DAMAGE[kind][0](place)
     status, out, _ = tlsdyno(capsys, "compare", "base/results.csv", "new/results.csv", "--force")
     assert status == 0 and (kind == "other CPUs" or "compared by force: " in out)
+
+
+@pytest.mark.parametrize("command", [("ab", "--base", "a", "--new", "b"), ("compare", "a", "b"), ("history", "h.csv")],
+                         ids=["ab", "compare", "history"])
+def test_without_statistics_nothing_is_a_regression(place, command):
+    """What Python makes of a module that is not there ends with 1."""
+    (place / "scipy.py").write_text("raise ModuleNotFoundError('No module', name='scipy')\n")
+    done = subprocess.run([str(TLSDYNO), *command], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(place)})
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "tlsdyno: scipy: is not installed (scripts/install-deps gate)\n"
 
 
 def write_history(path: Path, costs: list[float], cell: str = "full") -> Path:
