@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy
 import scipy.stats
 
-from . import csv_input, gate, output, record
+from . import csv_input, gate, gate_report, output, record
 from .refusal import Refused
 from .units import significant
 
@@ -163,6 +163,8 @@ def costs_of_gate(report: Path) -> tuple[str, dict[str, tuple[float, int]]]:
     """Of a run of ab: what its new build cost, and in how many blocks."""
     try:
         data = json.loads(report.read_text())
+        if data["unit"] != gate_report.COST:
+            raise Refused(report, "unit", f"{data['unit']}, and a history is of {gate_report.COST}")
         return data["run_id"], {cell["cell"]: (float(cell["new"]), int(cell["n"]))
                                 for cell in data["cells"] if cell["verdict"] != "invalid"}
     except OSError as error:

@@ -203,12 +203,21 @@ def test_runs_are_appended_once_and_nothing_is_rewritten(place, capsys):
 
 def test_a_run_of_ab_is_appended_with_what_its_new_build_cost(place, capsys):
     (place / "gate").mkdir()
-    (place / "gate" / "report.json").write_text(json.dumps({"run_id": "r", "cells": [
+    (place / "gate" / "report.json").write_text(json.dumps({"run_id": "r", "unit": "CPU us/op", "cells": [
         {"cell": "full", "new": 105.5, "n": 8, "verdict": "pass"},
         {"cell": "resumed", "new": 0.0, "n": 0, "verdict": "invalid"}]}))
     assert tlsdyno(capsys, "history", "h.csv", "--add", "gate")[0] == 0
     (entry,) = history.read(place / "h.csv")
     assert (entry.run_id, entry.cell, entry.cost_us) == ("r", "full", 105.5)
+
+
+def test_instructions_are_no_microseconds(place, capsys):
+    (place / "gate").mkdir()
+    (place / "gate" / "report.json").write_text(json.dumps({"run_id": "r", "unit": "instructions/op", "cells": [
+        {"cell": "full", "new": 1.5e6, "n": 3, "verdict": "pass"}]}))
+    status, _, err = tlsdyno(capsys, "history", "h.csv", "--add", "gate")
+    assert status == 2 and not (place / "h.csv").exists()
+    assert err == "tlsdyno: gate/report.json: unit: instructions/op, and a history is of CPU us/op\n"
 
 
 def test_thresholds_come_from_history_where_there_is_enough(place, capsys):
