@@ -22,7 +22,7 @@ MACHINE = ("cpu_model", "architecture", "cpus_available", "memory_kib", "kernel"
 APART = ("the runs were made apart: a drift of the machine between them cannot be told from a change of the code "
          "(tlsdyno ab can)")
 
-Key = tuple[str, ...]  # subject, case, every parameter, placement
+Key = tuple[str, ...]  # subject, case, every parameter
 
 
 @dataclass
@@ -49,6 +49,15 @@ class Rows:
         name = "connections_per_s" if self.rows[0]["requests_per_connection"] in ("0", "1") else "transactions_per_s"
         rates = [float(row[name]) for row in self.rows if row["stands"] == "all" and row[name]]
         return gate.median(rates) if rates else None
+
+
+def without_cost(row: Mapping[str, str]) -> str:
+    """Why no row of such a cell has a cost per op, or nothing: see Cell.has_pace."""
+    if row["loop"] == "hold":
+        return "connections that rest have no cost per op"
+    if row["loop"] == "burst":
+        return "a burst is over before there is a cost per op"
+    return "a window in which a host dies has no cost per op" if row["failover"] == "kill" else ""
 
 
 def key_of(row: Mapping[str, str]) -> Key:
@@ -134,11 +143,13 @@ def check_machines(base: Path, new: Path, force: bool) -> list[str]:
 
 
 def check_placement(base: Rows, new_path: Path, new: Rows, force: bool) -> None:
-    pinned = {row["placement"] for row in base.standing()}
-    for number, row in zip(new.numbers, new.rows):
-        if row in new.standing() and pinned and row["placement"] not in pinned and not force:
-            raise Refused(csv_of(new_path), f"row {number}", f"placement: {row['placement']}, and {min(pinned)} in the "
-                          "base (--force compares all the same)")
+    """Refuses what had other CPUs, or (several hosts) another kind of network."""
+    for name in ("placement", "network"):
+        known = {row[name] for row in base.standing()}
+        for number, row in zip(new.numbers, new.rows):
+            if row in new.standing() and known and row[name] not in known and not force:
+                raise Refused(csv_of(new_path), f"row {number}", f"{name}: {row[name]}, and {min(known)} in the base "
+                              "(--force compares all the same)")
 
 
 def spoilt(rows: Rows, path: Path) -> str:
@@ -165,8 +176,8 @@ def samples_of(arguments: argparse.Namespace) -> tuple[list[Sample], list[str]]:
                 row["status"] == "skipped" for row in others.rows):
             notes.append(f"{rows.label} skipped in both: {rows.rows[0]['reason']}")
             continue
-        if rows.rows[0]["loop"] == "hold":
-            notes.append(f"{rows.label} left out: connections that rest have no cost per op")
+        if reason := without_cost(rows.rows[0]):
+            notes.append(f"{rows.label} left out: {reason}")
             continue
         check_placement(rows, arguments.new, others, arguments.force)
         reason = "; ".join(filter(None, (spoilt(rows, arguments.base), spoilt(others, arguments.new))))

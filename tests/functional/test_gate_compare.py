@@ -117,6 +117,10 @@ DAMAGE = {
     "no JSON": (lambda place: (new(place).parent / "machine.json").write_text("{"), "new/machine.json: is not JSON"),
     "other CPUs": (lambda place: change(new(place), 6, "subject 0; client 1", "subject 1; client 0"),
                    "new/results.csv: row 6: placement: subject 1; client 0, and subject 0; client 1 in the base"),
+    "another network": (lambda place: (write_run(place / "hosts", seed=1, network="namespaces"),
+                                       (place / "hosts" / "results.csv").replace(place / "base" / "results.csv"),
+                                       new(place, network="loopback")),
+                        "new/results.csv: row 2: network: loopback, and namespaces in the base"),
     "nothing": (lambda place: None, "new/results.csv: No such file or directory"),
 }
 
@@ -146,6 +150,20 @@ def test_without_statistics_nothing_is_a_regression(place, command):
                           env={**os.environ, "PYTHONPATH": str(place)})
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == "tlsdyno: scipy: is not installed (scripts/install-deps gate)\n"
+
+
+@pytest.mark.parametrize("kind, reason", [
+    ({"loop": "hold"}, "connections that rest"), ({"loop": "burst"}, "a burst is over"),
+    ({"failover": "kill"}, "a window in which a host dies")], ids=["hold", "burst", "failover"])
+def test_a_cell_that_has_no_cost_by_its_nature_is_left_out(place, capsys, kind, reason):
+    """Its rows are valid, and its latencies or its memory stand: that there is no cost spoils nothing."""
+    for name in ("one", "other"):
+        lines = write_run(place / name, cases=("work=full",)).read_text()
+        more = write_run(place / "more", cases=("work=costless",), subject_cpu_us_per_op=None, **kind).read_text()
+        (place / name / "results.csv").write_text(lines + more.partition("\n")[2])
+        (place / "more" / "results.csv").unlink()
+    status, out, _ = tlsdyno(capsys, "compare", "one", "other")
+    assert status == 0 and f"reference costless left out: {reason}" in out
 
 
 def write_history(path: Path, costs: list[float], cell: str = "full") -> Path:
