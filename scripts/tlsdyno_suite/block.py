@@ -5,10 +5,11 @@ The kernel gives the CPUs to the arms in turn, for a few milliseconds each. So w
 faster for longer than that, which is most of what others on it do, falls on all arms alike and is not in their ratio
 (Bulej et al., "Duet benchmarking", ICPE 2020). The cost of an arm is the CPU time of all processes of its proxy from
 before a portion to after it, so who waits for a CPU does not pay, and no window has to be cut out of anything. """
+import contextlib
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,15 @@ def check_load(cell: Cell, placement: Placement, result: loadgen.Result) -> None
                      f"not {result.handshakes - most}: {result.resume_refused} sessions were refused")
 
 
+@contextlib.contextmanager
+def named(arm: str) -> Iterator[None]:
+    """Whoever reads why a block failed wants to know of which build that is."""
+    try:
+        yield
+    except Failed as error:
+        raise Failed(f"{arm}: {error}") from error
+
+
 class Clocks:
     """CPU time of all processes of a program, which are those that it had when it was ready."""
 
@@ -150,7 +160,8 @@ class Bench:
         self.subjects: dict[str, Program] = {}
         for arm, build in builds.items():
             driver = build.driver(DRIVERS[cell.subject])
-            self.addresses[arm] = start_subject(driver, task, Path(f"{logs}-{arm}.log"), programs)
+            with named(arm):
+                self.addresses[arm] = start_subject(driver, task, Path(f"{logs}-{arm}.log"), programs)
             self.subjects[arm] = programs[-1]
         self.clocks = {arm: Clocks(program) for arm, program in self.subjects.items()}
         self.trials = {arm: Trial(arm) for arm in builds}
@@ -158,7 +169,7 @@ class Bench:
 
     def load(self, arm: str, count: int, json_file: Path) -> Program:
         command = load_command(self.cell, self.placement, self.addresses[arm], count, json_file)
-        self.programs.append(start("client", command, self.placement.client, Path(f"{self.logs}-client.log")))
+        self.programs.append(start("client", command, self.placement.client, Path(f"{self.logs}-{arm}-client.log")))
         return self.programs[-1]
 
     def put(self, arms: list[str], count: int) -> dict[str, tuple[float, loadgen.Result]]:
@@ -167,16 +178,20 @@ class Bench:
         serving = [self.backend, *(self.subjects[arm] for arm in arms)]
         begin_s, backend_s = {arm: self.clocks[arm].read_s() for arm in arms}, self.backend_clocks.read_s()
         loads = [self.load(arm, count, files[arm]) for arm in arms]
-        for load in loads:
+        for arm, load in zip(arms, loads):
             if strayed := watch(load, serving, math.inf, LIMIT_S + DRAIN_LIMIT_S, poll_s=0.002):
                 raise Failed(f"not on its CPUs: {', '.join(sorted(strayed))}")
             self.programs.remove(load)
             if load.popen.returncode not in loadgen.MEASURED:
-                raise Failed(f"load generator {describe_end(load)}")
+                raise Failed(f"{arm}: load generator {describe_end(load)}")
         costs_s = {arm: self.clocks[arm].read_s() - begin_s[arm] for arm in arms}
         self.busy_s["subject"] += sum(costs_s.values())
         self.busy_s["backend"] += self.backend_clocks.read_s() - backend_s
-        return {arm: (costs_s[arm], self.seen(arm, files[arm], load)) for arm, load in zip(arms, loads)}
+        seen = {}
+        for arm, load in zip(arms, loads):
+            with named(arm):
+                seen[arm] = (costs_s[arm], self.seen(arm, files[arm], load))
+        return seen
 
     def seen(self, arm: str, json_file: Path, load: Program) -> loadgen.Result:
         try:
@@ -237,7 +252,8 @@ def measure_block(cell: Cell, placement: Placement, builds: dict[str, Build], se
         length_s, after, used_s = time.monotonic() - begin, sampler.read_machine(), bench.busy_s["subject"] - used_s
         bench.check_busy()
         for arm in builds:
-            bench.check_arm(arm)
+            with named(arm):
+                bench.check_arm(arm)
         for program in programs:  # all at once: they take longest to notice that nobody is there any more
             program.popen.terminate()
     cpus = len(placement.subject)
