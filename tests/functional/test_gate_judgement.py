@@ -8,11 +8,12 @@ from xml.etree import ElementTree
 
 import numpy
 import pytest
-from tlsdyno_suite import ab, gate, gate_report, instructions
+from tlsdyno_suite import ab, block, gate, gate_report, instructions
 from tlsdyno_suite.block import ARMS, Block, Trial, order
 from tlsdyno_suite.cell import Cell
 from tlsdyno_suite.gate import Sample
 from tlsdyno_suite.inference import Budget
+from tlsdyno_suite.placement import Placement
 from tlsdyno_suite.processes import Failed
 from tlsdyno_suite.refusal import Refused
 
@@ -217,3 +218,11 @@ def test_the_markdown_table_is_one(report):
     table = [line.replace("\\|", "") for line in lines if line.startswith("|")]
     assert len(table) == 6 and len({line.count("|") for line in table}) == 1
     assert lines[0].startswith("### ❌ A gate: REGRESSION") and "- something happened" in lines
+
+
+@pytest.mark.parametrize("client, backend, ours_s", [(1, 1, 3.0), (0, 1, 5.0), (0, 0, 6.0)])
+def test_who_shares_the_subjects_cpu_is_no_stranger_there(client, backend, ours_s):
+    bench = object.__new__(block.Bench)
+    bench.placement = Placement((0,), (client,), (backend,))
+    bench.busy_s = {"subject": 3.0, "client": 2.0, "backend": 1.0}
+    assert bench.ours_s() == ours_s
