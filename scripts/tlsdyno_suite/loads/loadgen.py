@@ -19,6 +19,8 @@ HANDSHAKES = ("handshakes_full", "handshakes_resumed", "resume_offered", "resume
 ARRIVALS = ("due", "never_begun", "unfinished_at_end")
 MEASURED = (0, 1)  # exit statuses with a result: without and with errors
 
+BURST_TIMEOUT = "1m"  # how long the last one has to wait is what is measured
+
 
 @dataclass(frozen=True)
 class Result:
@@ -70,7 +72,8 @@ def command(cell: Cell, placement: Placement, address: str, duration_s: float, w
         common += ["--tls-version", cell.tls_version, "--cipher", cell.cipher, "--group", group_list(cell)]
     urls = [f"{'http' if plain else 'https'}://{each}{path}" for each in (address, *others)]
     if cell.bursts:
-        return [str(built("loadgen")), "--burst", str(cell.connections), "-w", "1", *common, *urls]
+        return [str(built("loadgen")), "--burst", str(cell.connections), "-w", "1", "--timeout", BURST_TIMEOUT, *common,
+                *urls]
     loop = ["--hold"] if cell.holds else ["--requests-per-connection", str(cell.requests_per_connection)]
     loop += ["--rate", str(cell.rate_per_s)] if cell.rate_per_s else []
     ramp = ["--ramp", format_time(cell.ramp_s)] if cell.ramp_s else []
