@@ -100,10 +100,11 @@ class Comparison:
         assert placement is not None  # a cell that cannot be placed was left out before
         directory = temporary / f"{self.states.index(state)}-{len(state.blocks)}-{len(state.rejected)}"
         directory.mkdir()
+        # Logs are an attempt's own: addresses are read from them, and several cells may have one label.
         name = re.sub(r"[^A-Za-z0-9.-]+", "-", state.cell.label)
         try:
             block = measure_block(state.cell, placement, self.builds, order(self.chooser), state.ops_of, directory,
-                                  f"{logs}/{number:02d}-{name}")
+                                  f"{logs}/{number:02d}-{directory.name}-{name}")
         except Failed as error:
             state.rejected.append(str(error))
             self.record(number, state.cell, None, str(error))

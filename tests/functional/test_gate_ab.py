@@ -133,6 +133,15 @@ def test_a_build_that_does_not_do_what_is_asked_is_invalid(place, capsys, monkey
     assert "<error" in (place / "out" / "junit.xml").read_text()
 
 
+def test_a_block_that_failed_once_is_measured_again(place, capsys):
+    """A load generator that fails in the midst of the first attempt, when the proxies have long said where they are."""
+    (place / "build" / "loadgen").rename(place / "build" / "real-loadgen")
+    wrapper(place / "build" / "loadgen", f'mkdir {place}/failed 2>/dev/null && exit 1\n'
+            f'exec {place}/build/real-loadgen "$@"')
+    status, report, said = gate(place, capsys, place / "build", place / "build", "--only", "work=full", "--time", "1ms")
+    assert status == 3 and report["cells"][0]["n"] == 1 and "1 attempts do not count" in said, said
+
+
 SLOW_RECV = """
 #include <sys/socket.h>
 #include <sys/syscall.h>
