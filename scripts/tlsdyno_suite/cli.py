@@ -89,7 +89,7 @@ def parser() -> Parser:
     plots.add_argument("--out", metavar="DIR", type=Path, help="where the files go (plots/ beside results.csv)")
     gates = commands.add_parser("ab", help="two builds of the proxy in one run: has the new one got slower?")
     gates.add_argument("scenario", metavar="SCENARIO", nargs="?", default="regression",
-                       help="as for run (default: regression); its closed-loop cells of the reference are gated")
+                       help="as for run (default: regression); of one subject, the reference, and closed loops only")
     gates.add_argument("--base", metavar="PATH", type=Path, required=True,
                        help="a build directory or a proxy; or a configuration file of the proxy, or the prefix of an "
                        "OpenSSL, for the proxy that is built here")
