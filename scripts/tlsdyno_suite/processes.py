@@ -41,6 +41,9 @@ def check_tools() -> None:
             raise Refused(tool, "", "is not installed (Debian package util-linux)")
 
 
+started: list[Program] = []  # of the crews that there are, in order: whoever was interrupted may have lost one
+
+
 def start(role: str, command: list[str], cpus: tuple[int, ...], log: Path, within: tuple[str, ...] = (),
           name: str = "") -> Program:
     """`within`: a command that becomes the one that follows it, in another network perhaps. Both outputs go to the log
@@ -49,11 +52,12 @@ def start(role: str, command: list[str], cpus: tuple[int, ...], log: Path, withi
     code between fork and exec, which Python cannot run safely beside a thread. What the kernel was asked is forgotten
     where a program gets other rights, so it is asked within."""
     wrapped = [*within, "setpriv", "--pdeathsig", "TERM", "--", "taskset", "-c", cpu_list(cpus), *command]
-    with log.open("ab") as output:
+    with log.open("ab") as output, undisturbed():
         popen = subprocess.Popen(
             wrapped, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
-    strays.note(popen.pid)
-    return Program(role, popen, log, cpus, name or role)
+        started.append(Program(role, popen, log, cpus, name or role))
+        strays.note(popen.pid)
+        return started[-1]
 
 
 def last_line(log: Path) -> str:
@@ -114,13 +118,17 @@ def stop(program: Program) -> None:
 
 @contextlib.contextmanager
 def crew() -> Iterator[list[Program]]:
-    """Programs put in this list are stopped at the end, the last one first: the load before what it loads."""
+    """Programs put in this list are stopped at the end, the last one first: the load before what it loads. So is
+    whatever else was started meanwhile and still runs."""
     programs: list[Program] = []
+    before = len(started)
     try:
         yield programs
     finally:
-        for program in reversed(programs):
-            stop(program)
+        for program in reversed(started[before:]):
+            if program in programs or program.popen.poll() is None:
+                stop(program)
+        del started[before:]
 
 
 class Interrupted(BaseException):
@@ -136,6 +144,26 @@ class Interrupted(BaseException):
         return 128 + self.number
 
 
+class Hold:
+    """While it is held an interruption waits."""
+
+    depth = 0
+    number: int | None = None  # of the signal that came meanwhile
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """An interruption that comes meanwhile is raised at the end."""
+    Hold.depth += 1
+    try:
+        yield
+    finally:
+        Hold.depth -= 1
+        if Hold.depth == 0 and Hold.number is not None:
+            number, Hold.number = Hold.number, None
+            raise Interrupted(number)
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """Turns the first such signal into Interrupted. Later ones are ignored: they would interrupt the cleaning up. A
@@ -146,7 +174,10 @@ def interruptible() -> Iterator[None]:
     def interrupt(number: int, _frame: object) -> None:
         for each in numbers:
             signal.signal(each, signal.SIG_IGN)
-        raise Interrupted(number)
+        if Hold.depth:
+            Hold.number = number
+        else:
+            raise Interrupted(number)
 
     before = {number: signal.signal(number, interrupt) for number in numbers}
     try:

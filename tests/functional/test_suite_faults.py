@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from programs import BUILD, name_of
 from suite_fakes import SCENARIO, TLSDYNO, environment, sessions_below
+from tlsdyno_suite import processes as running
 
 PROGRAMS = ("proxy", "echo-backend", "loadgen", "tls-floor")
 
@@ -176,3 +177,21 @@ def test_refused_tickets_make_the_row_invalid_with_that_reason(place: Path) -> N
     assert "0.0 % of the handshakes were resumed, not 100.0 %: the subject refused" in row["reason"]
     assert "counted otherwise" not in row["reason"]
     assert left_behind(place) == []
+
+
+def test_an_interruption_between_a_start_and_its_note_loses_no_program(tmp_path, monkeypatch):
+    """The worst moment: the program runs, and whoever started it does not know it yet."""
+    monkeypatch.setattr(running.strays, "note", lambda _pid: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(running.Interrupted), running.interruptible(), running.crew() as programs:
+        programs.append(running.start("client", ["sleep", "1000"], (0,), tmp_path / "log"))
+    assert programs == []
+    assert [entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit()
+            and f"{tmp_path}/log" in links_of(entry)] == []
+
+
+def links_of(process: Path) -> list[str]:
+    """Where its standard output goes."""
+    try:
+        return [os.readlink(process / "fd" / "1")]
+    except OSError:
+        return []
