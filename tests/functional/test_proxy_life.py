@@ -135,6 +135,7 @@ def test_connections_outlive_reloads_and_their_counters_stay(tmp_path: Path) -> 
                 assert old[-1].recv(1) == b"x"
                 if generation < 7:
                     reload(server)
+                    time.sleep(0.3)  # workers of before take what has come until they hear of it: not the next one
             counted = counters(server)
             assert (counted["connections_open"], counted["processes"]) == (8, 8)
             # As many generations as there is room for: one more is refused, and all go on.
