@@ -252,9 +252,9 @@ def flood(bench: Bench, to: str, floods: list[dict]) -> Iterator[None]:
     """Adds to floods what it was in the end."""
     bench.started += 1
     log = bench.directory / f"flood-{bench.started}.log"
-    attack = start("client", [str(built("bench/datagram-flood")), to, str(FLOOD_PER_S), str(10 ** 12)],
-                   bench.cpus[-1:], log)
     with crew() as programs:
+        attack = start("client", [str(built("bench/datagram-flood")), to, str(FLOOD_PER_S), str(10 ** 12)],
+                       bench.cpus[-1:], log)
         programs.append(attack)
         time.sleep(0.5)  # until the system drops it
         yield

@@ -125,9 +125,10 @@ def crew() -> Iterator[list[Program]]:
     try:
         yield programs
     finally:
-        for program in reversed(started[before:]):
-            if program in programs or program.popen.poll() is None:
-                stop(program)
+        lost = [program for program in started[before:]
+                if program not in programs and program.popen.poll() is None]
+        for program in reversed([*programs, *lost]):
+            stop(program)
         del started[before:]
 
 
