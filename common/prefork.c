@@ -55,6 +55,7 @@ static struct ev_loop *begin_process(struct prefork *pool) {
     struct ev_loop *loop;
 
     close(pool->lifeline[1]);
+    close(pool->heard[0]);
     ev_loop_destroy(pool->loop); /* its epoll is the master's: what is done to it here would be done there */
     loop = ev_loop_new(EVFLAG_AUTO);
     if (!loop)
@@ -106,6 +107,42 @@ static void respawn_after(struct prefork_worker *worker, ev_tstamp delay_s) {
     ev_timer_start(worker->pool->loop, &worker->respawn);
 }
 
+bool prefork_is_settled(const struct prefork *pool) {
+    for (int slot = 0; slot < pool->workers * pool->generations; slot++)
+        if (pool->worker[slot].told)
+            return false;
+    return true;
+}
+
+static void has_stepped_back(struct prefork_worker *worker) {
+    struct prefork *pool = worker->pool;
+
+    if (!worker->told)
+        return;
+    worker->told = false;
+    if (pool->settled && !pool->ending && prefork_is_settled(pool))
+        pool->settled(pool->context);
+}
+
+static void hear(struct ev_loop *loop, ev_io *watcher, int events) {
+    (void)loop, (void)events;
+    struct prefork *pool = watcher->data;
+    pid_t pid;
+
+    while (read(pool->heard[0], &pid, sizeof pid) == sizeof pid)
+        for (int slot = 0; slot < pool->workers * pool->generations; slot++)
+            if (pool->worker[slot].pid == pid)
+                has_stepped_back(&pool->worker[slot]);
+}
+
+void prefork_step_back(const struct prefork_worker *self) {
+    pid_t pid = getpid();
+
+    /* The master reads it, or has ended, and so will this worker. */
+    if (write(self->pool->heard[1], &pid, sizeof pid) != sizeof pid)
+        log_error("worker %d: the master does not hear: %s", self->index, strerror(errno));
+}
+
 static void describe(const struct prefork_worker *worker, char *text, size_t size) {
     const struct prefork_service *service = service_of(worker);
 
@@ -127,6 +164,7 @@ static void worker_ended(struct ev_loop *loop, ev_child *watcher, int events) {
     ev_child_stop(loop, watcher);
     ev_timer_stop(loop, &worker->deadline);
     worker->pid = 0;
+    has_stepped_back(worker);
     if (WIFSIGNALED(watcher->rstatus) && !pool->ending)
         log_error("%s killed by signal %d", name, WTERMSIG(watcher->rstatus));
     else if (WEXITSTATUS(watcher->rstatus) && !pool->ending)
@@ -247,8 +285,11 @@ void prefork_start(struct prefork *pool, struct ev_loop *loop) {
     pool->worker = calloc((size_t)slots, sizeof *pool->worker);
     if (!pool->worker)
         fail(EXIT_FAILED, "workers: out of memory");
-    if (pipe2(pool->lifeline, O_CLOEXEC) != 0)
+    if (pipe2(pool->lifeline, O_CLOEXEC) != 0 || pipe2(pool->heard, O_CLOEXEC | O_NONBLOCK) != 0)
         fail(EXIT_FAILED, "pipe: %s", strerror(errno));
+    ev_io_init(&pool->hears, hear, pool->heard[0], EV_READ);
+    pool->hears.data = pool;
+    ev_io_start(loop, &pool->hears);
     watch_signals(pool);
     for (int slot = 0; slot < slots; slot++) {
         pool->worker[slot].pool = pool;
@@ -287,8 +328,10 @@ static void retire(struct prefork_worker *worker) {
     if (worker->waiting)
         ev_timer_stop(worker->pool->loop, &worker->respawn);
     worker->waiting = false;
-    if (worker->pid && !worker->retired)
+    if (worker->pid && !worker->retired) {
+        worker->told = true;
         send_end(worker, SIGHUP);
+    }
     worker->retired = true;
 }
 

@@ -28,6 +28,7 @@ struct prefork_worker {
     pid_t pid;    /* 0: not running */
     bool retired; /* will not be replaced */
     bool waiting; /* to be started again */
+    bool told;    /* to retire, and has not said that it has heard it */
     ev_child watcher;
     ev_timer respawn, deadline;
     ev_tstamp started;
@@ -56,6 +57,8 @@ struct prefork {
     void (*signalled)(int signal_number, void *context);
     /* In the master, when a new generation is there and those of before are about to be told. May be NULL. */
     void (*renewed)(void *context);
+    /* In the master, some time after prefork_renew: the last of those it told has stepped back. May be NULL. */
+    void (*settled)(void *context);
     /* In the master, after a worker ended (wait_status as of waitpid), or could not be forked. May be NULL. */
     void (*ended)(const struct prefork_worker *worker, int wait_status, void *context);
     /* More processes, which are no workers and live as long as the master. */
@@ -69,6 +72,8 @@ struct prefork {
     int running; /* workers, retired ones included */
     unsigned generation;
     int lifeline[2];
+    int heard[2]; /* a pipe: the pids of those that step back */
+    ev_io hears;
     ev_signal signals[3];
     struct prefork_worker *worker; /* [workers * generations], by slot */
     struct prefork_worker service_process[PREFORK_SERVICES_MAX];
@@ -86,6 +91,12 @@ void prefork_start(struct prefork *pool, struct ev_loop *loop);
  * they have done what they had. NULL, or why nothing has changed; the text is valid until the next call.
  */
 const char *prefork_renew(struct prefork *pool);
+
+/* In a worker that was told to retire: from here on it takes no connection that is for the worker in its place. */
+void prefork_step_back(const struct prefork_worker *self);
+
+/* Whether all that were told to retire have stepped back, or ended. */
+bool prefork_is_settled(const struct prefork *pool);
 
 /* No worker is replaced from here on; each that still runs is sent the signal. */
 void prefork_end(struct prefork *pool, int signal_number);

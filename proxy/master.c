@@ -55,7 +55,8 @@ struct master {
     struct address stats_address;     /* with the port that was given */
     struct stats stats;
     struct prefork pool;
-    int stats_listener; /* -1: none */
+    int stats_listener;  /* -1: none */
+    int reloads_to_tell; /* workers of before may still take a connection */
 };
 
 /* What a session takes in the store beside its bytes, about. */
@@ -168,7 +169,7 @@ static int run_worker(const struct prefork_worker *self, struct ev_loop *loop, v
         .door_count = current->listeners.count,
         .counters = &master->stats.process[self->slot].counters,
         .clients = master->stats.clients ? &master->stats.clients[self->slot] : NULL,
-        .index = self->index,
+        .self = self,
         .admission.admission = master->admission,
         .admission.worker = self->slot,
         .backends.backends = current->backends,
@@ -350,6 +351,16 @@ static void tell_new_frontends(const struct listeners *listeners, const struct l
             log_info("listening on %s", address_format(&listeners->all[i]->address, text));
 }
 
+/* Who reads that it has been reloaded, and connects, is served as the new configuration says. */
+static void settled(void *context) {
+    struct master *master = context;
+
+    for (; master->reloads_to_tell; master->reloads_to_tell--) {
+        log_info("reloaded: earlier connections may end");
+        stats_add(&master->stats.master->reloads, 1);
+    }
+}
+
 static void reload(struct master *master) {
     struct configuration next, old = master->current;
     const char *reason = make_next(master, &next);
@@ -383,9 +394,10 @@ static void reload(struct master *master) {
         return;
     }
     tls_engine_keep();
-    log_info("reloaded: earlier connections may end");
-    stats_add(&master->stats.master->reloads, 1);
     stats_add(&master->stats.master->generation, 1);
+    master->reloads_to_tell++;
+    if (prefork_is_settled(&master->pool))
+        settled(master);
 }
 
 static void signalled(int signal_number, void *context) {
@@ -530,6 +542,7 @@ int master_run(struct proxy_settings *settings, settings_reader *reread) {
         .workers_take_signals = true,
         .starting = worker_starting,
         .renewed = renewed,
+        .settled = settled,
         .signalled = signalled,
         .ended = worker_ended,
         .context = &master,

@@ -169,6 +169,7 @@ static void retire(struct ev_loop *loop, ev_signal *watcher, int events) {
     for (int i = 0; i < worker->door_count; i++)
         if (worker->doors[i].listener >= 0 && !__atomic_load_n(worker->doors[i].leaving, __ATOMIC_ACQUIRE))
             close_door(&worker->doors[i]);
+    prefork_step_back(worker->self);
     close_when_empty(worker);
 }
 
@@ -195,7 +196,7 @@ int worker_run(struct worker *worker) {
     worker->admission.left = connection_left_queue;
     if (!admission_queue_start(&worker->admission, worker->loop))
         fail(EXIT_FAILED, "--maxconn: %s", strerror(errno));
-    worker->backends.next = (unsigned)worker->index;
+    worker->backends.next = (unsigned)worker->self->index;
     for (int i = 0; i < worker->door_count; i++) {
         worker->doors[i].worker = worker;
         ev_io_init(&worker->doors[i].watcher, accept_ready, worker->doors[i].listener, EV_READ);

@@ -6,6 +6,7 @@
 #include "admission.h"
 #include "backends.h"
 #include "buffer_pool.h"
+#include "prefork.h"
 #include "settings.h"
 #include "stats.h"
 
@@ -30,7 +31,7 @@ struct door {
 struct worker {
     struct ev_loop *loop;
     const struct proxy_settings *settings;
-    int index;
+    const struct prefork_worker *self;
     struct door *doors; /* [door_count] */
     int door_count;
     struct worker_counters *counters;

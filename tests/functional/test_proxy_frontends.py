@@ -188,7 +188,7 @@ def test_who_waits_at_a_frontend_that_goes_is_served(kind: str, tmp_path: Path) 
             with contextlib.ExitStack() as stack:
                 waiting = [stack.enter_context(dial(goes)) for _ in range(40)]
                 write("frontend = 127.0.0.1:0")
-                reload(server)
+                reload(server, "generation")
                 assert visit(server.addresses[1]) == "served"
                 os.kill(worker, signal.SIGCONT)
                 for plain in waiting:
