@@ -193,6 +193,8 @@ def test_a_killed_runner_leaves_no_namespace_after_the_next_start(place):
     spaces = networks_of(held)
     assert len(held) == len(spaces) == 3 and os.readlink("/proc/self/ns/net") not in spaces
     os.kill(held[0], signal.SIGSTOP)
+    while "\nState:\tT" not in Path(f"/proc/{held[0]}/status").read_text():
+        time.sleep(0.01)  # of two signals that wait it would take the other one first
     runner.kill()
     runner.wait()
     while len([pid for pid in held if is_alive(pid)]) > 1 or "loadgen" in str(
