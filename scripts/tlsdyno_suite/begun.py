@@ -11,7 +11,7 @@ from .runner import Plan
 from .subjects import DRIVERS, check_address
 
 FILE = "machine.json"
-ASKED = ("run_id", "scenario", "seed", "only", "repeats", "duration_s", "full", "external", "owned")
+ASKED = ("run_id", "scenario", "seed", "only", "repeats", "duration_s", "full", "at_once", "external", "owned")
 
 
 def write(directory: Path, plan: Plan, only: list[str]) -> None:
@@ -19,7 +19,7 @@ def write(directory: Path, plan: Plan, only: list[str]) -> None:
     (directory / FILE).write_text(json.dumps({
         "run_id": plan.run_id, "scenario": loaded.name, "seed": plan.seed, "only": only, "repeats": loaded.repeats,
         "duration_s": loaded.duration_s, "warmup_s": loaded.warmup_s, "backend_beside": loaded.backend_beside,
-        "full": loaded.full, "external": plan.external, "owned": plan.owned,
+        "full": loaded.full, "at_once": loaded.at_once, "external": plan.external, "owned": plan.owned,
         **machine.fingerprint()}, indent=2) + "\n")
 
 
@@ -45,7 +45,8 @@ def read(directory: Path, make_plan: Callable[[scenario.Scenario, str, str, bool
         check_address(asked["external"], asked["owned"])
         loaded = replace(loaded, subjects=tuple(dict.fromkeys((*loaded.subjects, "external"))))
     loaded = replace(scenario.narrow(loaded, asked["only"]), name=asked["scenario"], repeats=asked["repeats"],
-                     duration_s=asked["duration_s"], full=asked["full"], seed=asked["seed"])
+                     duration_s=asked["duration_s"], full=asked["full"], at_once=tuple(asked["at_once"]),
+                     seed=asked["seed"])
     return replace(make_plan(loaded, asked["run_id"], asked["external"], asked["owned"]), done=done(directory))
 
 

@@ -31,7 +31,7 @@ from .placement import cpu_list
 from .processes import Failed, Interrupted, Program, crew, interruptible, start, wait_until_ready
 from .programs import RESULTS, built, installed, require_built
 from .refusal import Refused
-from .runner import printed_address
+from .loading import printed_address
 from .sampler import process_clock
 from .statistics import median
 from .units import format_time, parse_time

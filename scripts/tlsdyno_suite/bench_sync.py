@@ -33,7 +33,7 @@ from .certificates import certificate
 from .processes import Failed, Interrupted, Program, crew, interruptible, start, wait_until_ready
 from .programs import built, require_built
 from .refusal import Refused
-from .runner import printed_address
+from .loading import printed_address
 from .sampler import process_clock
 from .statistics import median
 

@@ -18,11 +18,11 @@ from . import counters, sampler, sessions
 from .builds import Build
 from .cell import Cell
 from .certificates import certificate
+from .loading import DRAIN_LIMIT_S, printed_address, watch
 from .loads import loadgen
 from .placement import Placement
 from .processes import Failed, Program, crew, describe_end, last_line, start
-from .runner import (
-    DRAIN_LIMIT_S, printed_address, start_backend, start_subject, watch)
+from .runner import start_backend, start_subject
 from .subjects import DRIVERS, Task
 from .verdict import RULES, Evidence, count_differences, ops, percent
 

@@ -70,6 +70,8 @@ def parser() -> Parser:
     runs.add_argument("--seed", metavar="N", type=seed_option,
                       help="of the random order of the cells; without it a new one, which machine.json records")
     runs.add_argument("--full", action="store_true", help="combine all values of axes that else vary one at a time")
+    runs.add_argument("--alone", action="store_true",
+                      help="one cell at a time, also where the scenario measures several at once: rates stand then")
     runs.add_argument("--external", metavar="HOST:PORT",
                       help="measure also what runs there already: subject `external`")
     runs.add_argument("--i-own-the-target", dest="owned", action="store_true",
@@ -144,7 +146,9 @@ def as_asked(arguments: argparse.Namespace) -> scenario.Scenario:
     loaded = scenario.narrow(loaded, arguments.only)
     if arguments.full and not loaded.base:
         raise Refused("--full", loaded.path.name, "combines all its values anyway")
-    loaded = replace(loaded, full=arguments.full)
+    if arguments.alone and not loaded.at_once:
+        raise Refused("--alone", loaded.path.name, "has each cell measured alone anyway")
+    loaded = replace(loaded, full=arguments.full, at_once=() if arguments.alone else loaded.at_once)
     if arguments.repeats:
         loaded = replace(loaded, repeats=arguments.repeats)
     if arguments.duration:
@@ -166,9 +170,11 @@ def size(plan: Plan) -> str:
 def print_plan(plan: Plan) -> None:
     """The cells that would run, in the order of the file."""
     left = {cell for _, cells in plan.left() for cell in cells}
+    company = {cell: len(group) - 1 for group in plan.groups(plan.cells) for cell in group}
     for cell in filter(left.__contains__, plan.cells):
-        obstacle = plan.obstacle(cell)
-        fate = f"skipped: {obstacle}" if obstacle else str(plan.placement(cell))
+        placement, obstacle = plan.placement(cell), plan.obstacle(cell)
+        fate = f"skipped: {obstacle}" if obstacle or placement is None else str(
+            replace(placement, company=company[cell]))
         output.say(f"{cell.subject:<20} {scenario.cell_name(plan.scenario, cell):<36} {fate}")
     output.say(size(plan))
 
@@ -237,7 +243,8 @@ def run_command(arguments: argparse.Namespace) -> int:
 def resume_command(arguments: argparse.Namespace) -> int:
     """Goes on with what was asked then: nothing may be asked otherwise now."""
     directory = arguments.resume
-    asked_now = [name for name in ("scenario", "only", "repeats", "duration", "seed", "full", "external", "out")
+    asked_now = [name for name in ("scenario", "only", "repeats", "duration", "seed", "full", "alone", "external",
+                                   "out")
                  if getattr(arguments, name) not in (None, False, [])]
     if asked_now:
         raise Refused("--resume", asked_now[0], "was decided when the run began")

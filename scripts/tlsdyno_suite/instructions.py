@@ -20,11 +20,12 @@ from .cell import Cell
 from .certificates import certificate
 from .gate import CellVerdict, Outcome, Sample
 from .inference import Estimate, two_sample
+from .loading import check_alive, printed_address
 from .loads import loadgen
 from .placement import Placement
 from .processes import Failed, Program, crew, describe_end, last_line, start, wait_gone, wait_until_ready
 from .refusal import Refused
-from .runner import Plan, check_alive, printed_address, start_backend
+from .runner import Plan, start_backend
 from .subjects import DRIVERS, Task
 from .verdict import ops
 

@@ -13,6 +13,7 @@ class Placement:
     client: tuple[int, ...]
     backend: tuple[int, ...]
     hosts: tuple[tuple[int, ...], ...] = ()  # of several hosts of the subject: the CPUs of each
+    company: int = 0  # so many other cells are measured at the same time, on the same CPUs
 
     @property
     def overlapped(self) -> tuple[int, ...]:
@@ -25,7 +26,8 @@ class Placement:
         if self.hosts:
             each = "each" if len(set(self.hosts)) > 1 else "together"
             roles[0] += f" ({len(self.hosts)} hosts, {len(self.hosts[0])} {each})"
-        return "; ".join(roles) + ("; overlapped" if self.overlapped else "")
+        beside = f"; at once with {self.company} more" if self.company else ""
+        return "; ".join(roles) + ("; overlapped" if self.overlapped else "") + beside
 
 
 def cpu_list(cpus: tuple[int, ...]) -> str:

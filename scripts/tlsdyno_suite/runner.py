@@ -1,39 +1,35 @@
-"""Runs the cells of a plan one after the other and hands each finished row on. One cell: backend, subject, load,
-verdict, all stopped."""
+"""Runs the cells of a plan, one after the other or those of a group at once, and hands each finished row on. One cell:
+backend, subject, load, verdict, all stopped."""
 import contextlib
 import os
 import random
 import re
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
-from . import counters, farm, floor, network, search, sessions
+from . import counters, farm, floor, layout, network, search
 from .cell import Cell, contradiction
 from .certificates import certificate
-from .failover import Failover
-from .loads import loadgen, wrk
-from .network import HERE, Network, Place
+from .loading import DRAIN_LIMIT_S, RESULT, Loading, Site, check_alive, printed_address, wait, watch
+from .loads import wrk
+from .network import HERE, Place
 from .placement import Placement, cpu_list, place, place_external
 from .port import accepts, free_port
-from .processes import Failed, Program, crew, describe_end, last_line, start, stop, wait_until_ready
+from .processes import Failed, Program, crew, describe_end, start, stop, wait_until_ready
 from .programs import built
 from .record import Row, asked_row, measured_row, row_key
-from .sampler import Sampler, read_tcp_counters
+from .sampler import Sampler
 from .scenario import Scenario
-from .sharing import told
 from .subjects import DRIVERS, Driver, Task, is_loopback
 from .verdict import Evidence, judge
 from .workspace import workspace
 
 READY_LIMIT_S = 10.0
 PORT_TRIES = 5
-DRAIN_LIMIT_S = 15.0      # what the load may take beyond its window: connecting, the last answers, writing its result
-POLL_S = 0.05
 OVERHEAD_S = 0.3          # starting and stopping one cell, as estimated for people
 SPARE_DESCRIPTORS = 200
-RESULT = "load.json"          # of the load generator, in the cell's directory
 ARTICLE_ROW = "article_row"   # key of a row's line for the article's own CSV; no column of results.csv
 
 
@@ -73,10 +69,29 @@ class Plan:
     owned: bool = False  # which need not be on this machine
     done: frozenset[Key] = frozenset()  # what an earlier part of this run has measured
 
+    def groups(self, cells: list[Cell]) -> list[list[Cell]]:
+        """Those of these cells that are measured at once, in the order of their first ones; most often each alone."""
+        apart = [axis.name for axis in self.scenario.axes if axis.name not in self.scenario.at_once]
+        found: dict[tuple[object, ...], list[Cell]] = {}
+        for number, cell in enumerate(cells):
+            names = layout.names_of(cell)
+            subject = () if "subject" in self.scenario.at_once else (cell.subject,)
+            group = (*subject, *(names[name] for name in apart)) if self.has_company(cell) else (number,)
+            found.setdefault(group, []).append(cell)
+        return list(found.values())
+
+    def has_company(self, cell: Cell) -> bool:
+        """Only where each subject takes what CPU time it gets: who is asked for more than its share falls behind."""
+        return bool(self.scenario.at_once) and cell.loop == "closed" and cell.hosts == 1 and \
+            cell.load_tool == "loadgen" and not DRIVERS[cell.subject].external and not self.obstacle(cell)
+
     def rounds(self) -> list[list[Cell]]:
-        """The cells of each repeat in an order of its own: whatever drifts on the machine falls on all alike."""
+        """The cells of each repeat in an order of its own: whatever drifts on the machine falls on all alike. Those of
+        a group are beside each other."""
         chooser = random.Random(self.seed)
-        return [chooser.sample(self.cells, len(self.cells)) for _ in range(self.scenario.repeats)]
+        groups = self.groups(self.cells)
+        return [[cell for group in chooser.sample(groups, len(groups)) for cell in group]
+                for _ in range(self.scenario.repeats)]
 
     def left(self) -> list[tuple[int, list[Cell]]]:
         """The repeats, and of each the cells that are still to be measured."""
@@ -123,37 +138,9 @@ class Plan:
         for _, cells in self.left():
             total += sum((search.PROBES if cell.searches else 1) * one + cell.lead_s
                          + (farm.OVERHEAD_S if cell.hosts > 1 else 0)
-                         for cell in cells if not self.obstacle(cell))
+                         for cell, *_ in self.groups(cells) if not self.obstacle(cell))
             total += len(self.floor_works(cells)) * (floor.DURATION_S + OVERHEAD_S)
         return total
-
-
-def printed_address(program: Program, what: str) -> str | None:
-    """The ADDR of a line `what ADDR` in the program's output."""
-    found = re.search(rf"^{what} on (\S+)\n", program.log.read_text(errors="replace"), re.MULTILINE)
-    return found[1] if found else None
-
-
-@dataclass
-class Site:
-    """What the load is put on, and where from."""
-
-    addresses: tuple[str, ...]  # of the subject, or of each of its hosts
-    serving: list[Program] = field(default_factory=list)  # programs of this run, hosts last; none of what runs already
-    network: Network | None = None  # of several hosts
-
-    @property
-    def subjects(self) -> list[Program]:
-        return [program for program in self.serving if program.role == "subject"]
-
-    @property
-    def outside(self) -> Place:
-        return self.network.outside if self.network else HERE
-
-    def tcp_counters(self) -> dict[str, int]:
-        places = self.network.places if self.network else (HERE,)
-        read = [read_tcp_counters(place.process) for place in places]
-        return {name: sum(each[name] for each in read) for name in read[0]}
 
 
 def start_backend(cell: Cell, placement: Placement, directory: Path, log: Path, programs: list[Program],
@@ -214,105 +201,93 @@ def start_hosts(plan: Plan, cell: Cell, placement: Placement, directory: Path, l
 
     addresses = farm.start(cell, joined, begin, undo)
     site = Site(tuple(addresses), list(programs), joined)
-    farm.wait_until_met(cell, statistics_of(site), site.serving, check_alive)
+    farm.wait_until_met(cell, site.statistics, site.serving, check_alive)
     return site
 
 
-def statistics_of(site: Site) -> list[str]:
-    """Where its programs show their statistics, as far as they do."""
-    return [address for program in site.subjects if (address := printed_address(program, "stats"))]
+@dataclass(frozen=True)
+class Work:
+    """A cell that is to be measured."""
+
+    cell: Cell
+    placement: Placement
+    directory: Path       # of its own
+    logs: str             # where its logs go, up to their role
+    limit: floor.Limit
 
 
-def unpinned(programs: list[Program]) -> set[str]:
-    """Roles of which some thread may run elsewhere than it was told."""
-    return {program.role for program in programs
-            if any(sessions.allowed_cpus(pid) - set(program.cpus) for pid in sessions.members(program.session))}
+Seen = tuple[Evidence, int]  # and the subject's memory in KiB
+Done = TypeVar("Done")
 
 
-def check_alive(programs: list[Program]) -> None:
-    for program in programs:
-        if program.popen.poll() is not None:
-            raise Failed(f"{program.name} died in mid-run: it {describe_end(program)}")
+def attempt(do: Callable[..., Done], *arguments: object) -> Done | Failed:
+    """In company one that fails is no reason for the others to."""
+    try:
+        return do(*arguments)
+    except Failed as error:
+        return error
 
 
-def watch(load: Program, others: list[Program], check_at_s: float, limit_s: float, poll_s: float = POLL_S,
-          look: Callable[[float], None] | None = None) -> set[str]:
-    """Until the load (or tls-floor) ends. Failed when one of the others ends before it, or when it does not end.
-    Returns the roles that were seen off their CPUs, looked at once in the midst of the load and once after it. `look`
-    is called time and again; what it takes out of the others may end."""
-    begin = time.monotonic()
-    checked, strayed = False, set[str]()
-    while load.popen.poll() is None:
-        check_alive(others)
-        elapsed = time.monotonic() - begin
-        if look:
-            look(elapsed)
-        if elapsed > limit_s:
-            name = {"client": "load generator", "floor": "tls-floor"}[load.role]
-            raise Failed(f"{name} did not end within {limit_s:g} s")
-        if not checked and elapsed > check_at_s:
-            strayed |= unpinned([load, *others])
-            checked = True
-        time.sleep(poll_s)
-    check_alive(others)
-    return strayed | unpinned(others)
+def start_site(plan: Plan, work: Work, programs: list[Program]) -> Site:
+    cell, driver = work.cell, DRIVERS[work.cell.subject]
+    if driver.external:
+        return Site((plan.external,))
+    if cell.hosts > 1:
+        return start_hosts(plan, cell, work.placement, work.directory, work.logs, programs)
+    backend, before = "", len(programs)
+    if not driver.origin:
+        backend = start_backend(cell, work.placement, work.directory, Path(f"{work.logs}-backend.log"), programs)
+    task = Task(cell, work.placement.subject, certificate(cell.cert_key), backend, 0, work.directory)
+    address = start_subject(driver, task, Path(f"{work.logs}-subject.log"), programs)
+    return Site((address,), programs[before:], backend=backend)
 
 
-def gather(cell: Cell, placement: Placement, scenario: Scenario, result: loadgen.Result, sampler: Sampler,
-           roles: dict[str, str], tcp: dict[str, int], strayed: set[str], before_kib: float) -> Evidence:
-    """What was seen from outside. `roles` of the programs that were sampled, by name."""
-    begin, end = result.started_ns, result.end_ns
-    length_s = max(result.duration_s, 1e-9)
-    cpus = {*placement.subject, *placement.client, *placement.backend}
-    at_end_kib = sampler.own_kib["subject"].last(begin, end) if "subject" in sampler.own_kib else None
-    stolen_s = [series.growth(begin, end) for cpu, series in sampler.steal_s.items() if cpu in cpus]
-    # wrk ends with its window, and its clock with it.
-    read = [series for name, series in sampler.cpu_s.items() if result.tells or name != "client"]
-    cpu_s = dict.fromkeys(roles.values(), 0.0)
-    for name, series in sampler.cpu_s.items():
-        cpu_s[roles[name]] += series.growth(begin, end)
-    if scenario.backend_beside == "within" and "backend" in cpu_s:
-        cpu_s["subject"] += cpu_s.pop("backend")
-    return Evidence(
-        cell=cell, placement=placement, asked_s=scenario.duration_s, load=result,
-        cpu_s=cpu_s,
-        sample_gap_s=max(series.gap_s(moment) for series in read for moment in (begin, end)),
-        busy={cpu: (series.growth(begin, end) + sampler.steal_s[cpu].growth(begin, end)) / length_s
-              for cpu, series in sampler.busy_s.items()},
-        steal=max(stolen_s, default=0.0) / length_s,
-        tcp=tcp, unpinned=tuple(sorted(strayed)), counted=None, external=DRIVERS[cell.subject].external,
-        plain=DRIVERS[cell.subject].plain,
-        resumes=DRIVERS[cell.subject].resumes,
-        memory_kib=None if at_end_kib is None else (before_kib, at_end_kib))
+def put_loads(plan: Plan, loads: list[tuple[Work, Site]], programs: list[Program]) -> list[Seen | Failed]:
+    """All at once, from the start of the first to the end of the last."""
+    sampler = Sampler()
 
+    def begin(number: int, work: Work, site: Site) -> Loading:
+        return Loading(plan.scenario, work.cell, work.placement, site, sampler, f"{number} " if len(loads) > 1 else "",
+                       plan.owned, work.directory, Path(f"{work.logs}-client.log"), programs)
 
-def measure(plan: Plan, cell: Cell, placement: Placement, directory: Path, logs: str,
-            limit: floor.Limit) -> Row:
-    """One cell, from nothing running to nothing running. `logs` is where the logs go, up to their role."""
-    with crew() as programs:
-        if DRIVERS[cell.subject].external:
-            evidence, rss_kib = put_load(plan, cell, placement, Site((plan.external,)), programs, directory,
-                                         Path(f"{logs}-client.log"))
-            return measured_row(evidence, judge(evidence), rss_kib, limit)
-        driver, backend = DRIVERS[cell.subject], ""
-        if cell.hosts > 1:
-            site = start_hosts(plan, cell, placement, directory, logs, programs)
+    begun = [attempt(begin, number, *each) for number, each in enumerate(loads)]
+    wait([loading for loading in begun if isinstance(loading, Loading)], sampler)
+    seen: list[Seen | Failed] = []
+    for loading in begun:
+        if isinstance(loading, Loading):
+            what = attempt(loading.seen)
+            seen.append(what)
         else:
-            if not driver.origin:
-                backend = start_backend(cell, placement, directory, Path(f"{logs}-backend.log"), programs)
-            task = Task(cell, placement.subject, certificate(cell.cert_key), backend, 0, directory)
-            address = start_subject(driver, task, Path(f"{logs}-subject.log"), programs)
-            site = Site((address,), list(programs))
-        try:
-            put = seek if cell.searches else put_load
-            evidence, rss_kib = put(plan, cell, placement, site, programs, directory, Path(f"{logs}-client.log"))
-        except Failed:
-            # A server that died is why whatever came after it failed.
-            check_alive(site.serving)
-            raise
-        if cell.service_model != "none" and backend:
-            evidence = replace(evidence, service_mean_ms=counters.service_mean_ms(backend))
-        return {**measured_row(evidence, judge(evidence), rss_kib, limit), **article_row(cell, directory)}
+            seen.append(loading)
+    return seen
+
+
+def row_of(work: Work, site: Site, seen: Seen | Failed) -> Row:
+    if isinstance(seen, Failed):
+        # A server that died is why whatever came after it failed.
+        check_alive(site.serving)
+        raise seen
+    evidence, rss_kib = seen
+    if work.cell.service_model != "none" and site.backend:
+        evidence = replace(evidence, service_mean_ms=counters.service_mean_ms(site.backend))
+    return {**measured_row(evidence, judge(evidence), rss_kib, work.limit), **article_row(work.cell, work.directory)}
+
+
+def measure(plan: Plan, works: list[Work]) -> list[Row | Failed]:
+    """Cells that belong together, from nothing running to nothing running."""
+    with crew() as programs:
+        sites = [attempt(start_site, plan, work, programs) for work in works]
+        ready = [(work, site) for work, site in zip(works, sites) if isinstance(site, Site)]
+        if ready and ready[0][0].cell.searches:
+            sought = attempt(seek, plan, *ready[0], programs)
+            seen: list[Seen | Failed] = [sought]
+        else:
+            seen = put_loads(plan, ready, programs)
+        found = iter([attempt(row_of, work, site, what) for (work, site), what in zip(ready, seen)])
+        if len(works) > 1:
+            for program in programs:  # all at once: each takes a while to notice that nobody is there any more
+                program.popen.terminate()
+        return [site if isinstance(site, Failed) else next(found) for site in sites]
 
 
 def article_row(cell: Cell, directory: Path) -> Row:
@@ -325,18 +300,19 @@ def article_row(cell: Cell, directory: Path) -> Row:
         raise Failed(f"wrk's script left no row: {error.strerror}") from error
 
 
-def seek(plan: Plan, cell: Cell, placement: Placement, site: Site, programs: list[Program], directory: Path,
-         log: Path) -> tuple[Evidence, int]:
-    """As put_load, at the highest rate that meets the cell's criterion."""
-    wanted = search.criterion(cell.loop)
+def seek(plan: Plan, work: Work, site: Site, programs: list[Program]) -> Seen:
+    """What was seen at the highest rate that meets the cell's criterion."""
+    wanted = search.criterion(work.cell.loop)
 
-    def at(loop: str) -> tuple[Evidence, int]:
-        (directory / RESULT).unlink(missing_ok=True)
-        seen = put_load(plan, replace(cell, loop=loop), placement, site, programs, directory, log)
+    def at(loop: str) -> Seen:
+        (work.directory / RESULT).unlink(missing_ok=True)
+        seen, = put_loads(plan, [(replace(work, cell=replace(work.cell, loop=loop)), site)], programs)
+        if isinstance(seen, Failed):
+            raise seen
         stop(programs.pop())  # the load generator that has ended
         return seen
 
-    def probe(rate: int) -> tuple[tuple[Evidence, int], bool]:
+    def probe(rate: int) -> tuple[Seen, bool]:
         seen = at(f"rate:{rate}")
         return seen, wanted.met(seen[0].load)
 
@@ -348,65 +324,7 @@ def seek(plan: Plan, cell: Cell, placement: Placement, site: Site, programs: lis
     shown = found.best or found.beyond
     assert shown is not None  # at least one was tried
     beyond = found.beyond[0] if found.beyond else None
-    return replace(shown[0], cell=cell, beyond=beyond, met=found.best is not None), shown[1]
-
-
-def load_command(plan: Plan, cell: Cell, placement: Placement, site: Site, json_file: Path) -> list[str]:
-    scenario, plain = plan.scenario, DRIVERS[cell.subject].plain
-    address, *others = site.addresses
-    if cell.load_tool == "wrk":
-        url = f"{'http' if plain else 'https'}://{address}"
-        return wrk.command(cell, placement, url, scenario.duration_s, json_file)
-    # What is in a network that was made for it is ours, wherever it seems to be.
-    return loadgen.command(cell, placement, address, scenario.duration_s, scenario.warmup_s, json_file,
-                           plan.owned or site.network is not None, plain, others)
-
-
-def put_load(plan: Plan, cell: Cell, placement: Placement, site: Site, programs: list[Program], directory: Path,
-             log: Path) -> tuple[Evidence, int]:
-    """Returns what was seen, and the subject's memory in KiB."""
-    scenario = plan.scenario
-    counts = DRIVERS[cell.subject].has_statistics and cell.load_tool == "loadgen"  # wrk has none to compare them with
-    statistics = statistics_of(site) if counts else []
-    before = [counters.read(each) for each in statistics]
-    tcp_before = site.tcp_counters()
-    json_file = directory / RESULT
-    tool = wrk if cell.load_tool == "wrk" else loadgen
-    length_s = cell.lead_s + scenario.warmup_s + scenario.duration_s
-    before_kib = sum(sessions.memory_kib(pid)[1] for program in site.subjects
-                     for pid in sessions.members(program.session))
-    roles = {program.name: program.role for program in site.serving if program.role != "network"}
-    sampler = Sampler({program.name: program.session for program in site.serving if program.name in roles})
-    window_s = (length_s - scenario.duration_s, length_s)
-    failover = Failover(site.serving, statistics, window_s) if cell.fails_over else None
-    before_ns = time.time_ns()
-    load = start("client", load_command(plan, cell, placement, site, json_file), placement.client, log,
-                 site.outside.within)
-    programs.append(load)
-    roles[load.name] = load.role
-    sampler.add_new(load.name, load.session, before_ns)
-    sampler.start()
-    try:
-        strayed = watch(load, site.serving, 0.05 if cell.bursts else length_s / 2, length_s + DRAIN_LIMIT_S,
-                        look=failover.look if failover else None)
-    finally:
-        sampler.stop()
-    tcp = {name: value - tcp_before[name] for name, value in site.tcp_counters().items()}
-    if load.popen.returncode not in tool.MEASURED:
-        raise Failed(f"load generator {describe_end(load)}")
-    try:
-        result = wrk.read(json_file) if tool is wrk else loadgen.read(json_file, DRIVERS[cell.subject].plain)
-    except ValueError as error:
-        raise Failed(f"{error} ({last_line(load.log)})") from error
-    evidence = gather(cell, placement, scenario, result, sampler, roles, tcp, strayed, before_kib)
-    if failover:
-        evidence = replace(evidence, takeover=failover.takeover(sampler))
-    elif statistics:
-        after = counters.settled(statistics, before, result.totals)
-        evidence = replace(evidence, counted=counters.growth(before, after),
-                           hosts=tuple(map(told, before, after)) if site.network else ())
-    evidence = replace(evidence, network=site.network.kind if site.network else "")
-    return evidence, sum(kib for name, kib in sampler.resident_kib.items() if roles[name] == "subject")
+    return replace(shown[0], cell=work.cell, beyond=beyond, met=found.best is not None), shown[1]
 
 
 def measure_floor(work: floor.Work, cpus: tuple[int, ...], json_file: Path, log: Path) -> float | str:
@@ -450,21 +368,28 @@ def run(plan: Plan, logs: Path, finished: Callable[[Row], None], begun: Callable
     with workspace() as temporary, out_of_the_way(plan):
         for repeat, cells in plan.left():
             floors = measure_floors(plan, cells, temporary, f"{logs}/floor-{repeat}")
-            for number, cell in enumerate(cells, start=1):
-                begun(repeat, cell)
-                row: Row = {
-                    "run_id": plan.run_id, "scenario": plan.scenario.name, "repeat": repeat,
-                    "subject_version": version[cell.subject], **asked_row(cell)}
-                name = re.sub(r"[^A-Za-z0-9.-]+", "-", f"{cell.label}-{cell.subject}")
-                directory = temporary / f"{repeat}-{number}"
-                directory.mkdir()
-                placement, reason = plan.placement(cell), plan.obstacle(cell)
-                if reason or placement is None:
-                    row.update(status="skipped", reason=reason)
-                else:
-                    try:
-                        row.update(measure(plan, cell, placement, directory, f"{logs}/{repeat}-{number:03d}-{name}",
-                                           floor_limit(cell, floors)))
-                    except Failed as error:
-                        row.update(status="failed", reason=str(error), placement=str(placement))
-                finished(row)
+            number = 0
+            for group in plan.groups(cells):
+                rows: list[Row] = []
+                works: dict[int, Work] = {}  # by their rows
+                for cell in group:
+                    number += 1
+                    begun(repeat, cell)
+                    rows.append({
+                        "run_id": plan.run_id, "scenario": plan.scenario.name, "repeat": repeat,
+                        "subject_version": version[cell.subject], **asked_row(cell)})
+                    name = re.sub(r"[^A-Za-z0-9.-]+", "-", f"{cell.label}-{cell.subject}")
+                    placement, reason = plan.placement(cell), plan.obstacle(cell)
+                    if reason or placement is None:
+                        rows[-1].update(status="skipped", reason=reason)
+                        continue
+                    directory = temporary / f"{repeat}-{number}"
+                    directory.mkdir()
+                    works[len(rows) - 1] = Work(cell, replace(placement, company=len(group) - 1), directory,
+                                                f"{logs}/{repeat}-{number:03d}-{name}", floor_limit(cell, floors))
+                if works:
+                    for (at, work), seen in zip(works.items(), measure(plan, list(works.values()))):
+                        rows[at].update(seen if not isinstance(seen, Failed) else {
+                            "status": "failed", "reason": str(seen), "placement": str(work.placement)})
+                for row in rows:
+                    finished(row)

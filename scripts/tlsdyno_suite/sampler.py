@@ -76,9 +76,9 @@ def read_machine() -> dict[int, tuple[float, float]]:
 
 
 class Sampler(threading.Thread):
-    """Reads until stopped. `roles` gives the session of each role."""
+    """Reads until stopped."""
 
-    def __init__(self, roles: dict[str, int]) -> None:
+    def __init__(self) -> None:
         super().__init__(daemon=True)
         self.roles: dict[str, int] = {}
         self.cpu_s: dict[str, Series] = {}
@@ -88,6 +88,9 @@ class Sampler(threading.Thread):
         self.own_kib: dict[str, Series] = {}  # without what is a file's
         self._clocks: dict[str, dict[int, float]] = {}
         self._ended = threading.Event()
+
+    def add(self, roles: dict[str, int]) -> None:
+        """Before the thread starts: programs that run already, with their sessions."""
         for role, session in roles.items():
             self._add(role, session)
         self._read_all()
@@ -109,8 +112,9 @@ class Sampler(threading.Thread):
         self._read_machine()
 
     def _find_members(self) -> None:
+        members = sessions.all_members(self.roles.values())
         for role, session in self.roles.items():
-            for pid in sessions.members(session):
+            for pid in members[session]:
                 self._clocks[role].setdefault(pid, 0.0)
 
     def _read_memory(self) -> None:

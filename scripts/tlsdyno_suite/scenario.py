@@ -51,6 +51,7 @@ class Scenario:
     seed: int | None
     backend_beside: str  # client or subject
     cpus: tuple[int, ...] | None
+    at_once: tuple[str, ...] = ()  # axes (or subject): cells that differ in nothing else are measured at the same time
     network: str = ""  # of several hosts: namespaces, loopback, or whatever this machine allows
     base: dict[str, str] = field(default_factory=dict)  # a value of axes that vary one at a time
     full: bool = False  # all combinations nevertheless
@@ -187,6 +188,14 @@ def read_base(path: Path, table: dict[str, Any], axes: tuple[Axis, ...]) -> dict
     return base
 
 
+def read_at_once(path: Path, names: list[str], axes: tuple[Axis, ...]) -> tuple[str, ...]:
+    offered = ["subject", *(axis.name for axis in axes)]
+    for name in names:
+        if name not in offered:
+            raise Refused(path, "placement.at_once", f"no such axis as '{name}' (axes: {', '.join(offered)})")
+    return tuple(names)
+
+
 def time_of(path: Path, key: str, value: Any, parse: Callable[[Any], float]) -> float:
     try:
         return parse(value)
@@ -215,6 +224,7 @@ def load(path: Path, known_subjects: tuple[str, ...]) -> Scenario:
         warmup_s=time_of(path, "load.warmup", settings.get("warmup", "1s"), parse_time),
         repeats=settings.get("repeats", 1), seed=data.get("seed"), backend_beside=placement.get("backend", "client"),
         cpus=tuple(placement["cpus"]) if "cpus" in placement else None,
+        at_once=read_at_once(path, placement.get("at_once", []), axes),
         network=placement.get("network", ""), base=read_base(path, data.get("base", {}), axes))
     # What is said of the cells may be said of all that there can be.
     cells, tables = expand(replace(loaded, full=True)), data.get("table", [])

@@ -1,13 +1,15 @@
 """Sessions of processes, as /proc shows them. Every program of a run leads a session of its own, so whatever it forks
 is found again by the session's number, though its leader be dead."""
+from collections.abc import Collection
 from pathlib import Path
 
 PROC = Path("/proc")
 
 
-def members(session: int) -> list[int]:
-    """Living processes of the session. A zombie has stopped using CPU and holding sockets: it does not count."""
-    found = []
+def all_members(wanted: Collection[int]) -> dict[int, list[int]]:
+    """Living processes of each of these sessions. A zombie has stopped using CPU and holding sockets: it does not
+    count."""
+    found: dict[int, list[int]] = {session: [] for session in wanted}
     for entry in PROC.iterdir():
         if not entry.name.isdigit():
             continue
@@ -16,10 +18,14 @@ def members(session: int) -> list[int]:
         except OSError:
             continue  # it ended between the two lines
         # The second field, the name, is in brackets and may itself hold blanks and brackets.
-        state, _ppid, _pgrp, its_session = stat[stat.rindex(")") + 2:].split()[:4]
-        if int(its_session) == session and state not in "ZX":
-            found.append(int(entry.name))
+        state, _ppid, _pgrp, session = stat[stat.rindex(")") + 2:].split()[:4]
+        if int(session) in found and state not in "ZX":
+            found[int(session)].append(int(entry.name))
     return found
+
+
+def members(session: int) -> list[int]:
+    return all_members((session,))[session]
 
 
 def start_time(pid: int) -> str:

@@ -168,7 +168,7 @@ def bottleneck_of(evidence: Evidence) -> tuple[str, str]:
         return bottleneck_beyond(evidence)
     placement = evidence.placement
     own = role_share(evidence, "subject", len(placement.subject))
-    if own >= SATURATED:
+    if own >= SATURATED or placement.company and average(evidence.busy, placement.subject) >= SATURATED:
         return "subject", ""
     subject = f"subject {percent(own)}"
     held = contests(evidence)
@@ -200,6 +200,17 @@ def bottleneck(evidence: Evidence, _threshold: float) -> str | None:
     if evidence.cell.searches and evidence.beyond is None:
         return "no rate was too high"
     return bottleneck_of(evidence.beyond or evidence)[1] or None
+
+
+def company(evidence: Evidence, threshold: float) -> str | None:
+    """Of several cells on the same CPUs: their rates are shares. Where all together leave a CPU idle, they get their
+    work piece by piece, each piece with cold caches, which is in their costs."""
+    others = evidence.placement.company
+    if not others:
+        return None
+    busy = average(evidence.busy, evidence.placement.subject)
+    idle = f", and all together left their CPU idle ({percent(busy)} busy)" if busy < threshold else ""
+    return f"measured at once with {others} more{idle}"
 
 
 def overlap(evidence: Evidence, _threshold: float) -> str | None:
@@ -499,6 +510,7 @@ RULES = (
          "CPU time is interpolated between readings; a steady load within 5 % of the window errs by less than 1 % "
          "(proposal)", sampling),
     Rule("pinning", ALL, 0, "a role that ran elsewhere took someone else's CPU", pinning),
+    Rule("company", RATE, SATURATED, "who shares a core shares its rate; CPU time is counted for each alone", company),
     Rule("overlap", RATE, 0, "who shares a core shares its rate; CPU time is counted for each alone", overlap),
     Rule("bottleneck", RATE, SATURATED,
          "a rate is the subject's capacity only when its cores had nothing left; 5 % for scheduling and for work of "
@@ -516,8 +528,10 @@ RULES = (
 
 
 def judge(evidence: Evidence) -> Verdict:
-    # Connections that rest have no rate to spoil, and neither has a burst, or a window in which a host dies.
-    rules = [rule for rule in RULES if rule.spoils == ALL or evidence.cell.has_pace]
+    # Connections that rest have no rate to spoil, and neither has a burst, or a window in which a host dies. Of several
+    # cells at once nothing else needs to be said about it.
+    rules = [rule for rule in RULES if rule.spoils == ALL or evidence.cell.has_pace
+             and (rule.name == "company" or not evidence.placement.company)]
     broken = [(rule, reason) for rule in rules if (reason := rule.broken(evidence, rule.threshold))]
     reason = "; ".join(text for _, text in broken)
     if not broken:

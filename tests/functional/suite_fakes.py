@@ -9,8 +9,8 @@ SCRIPT = r'''#!/usr/bin/python3
 import http.server, json, os, signal, socket, sys, threading, time
 name, argv = os.path.basename(sys.argv[0]), sys.argv[1:]
 recipe = json.loads(os.environ.get("SUITE_FAKE", "{}"))
-counters = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), "counters.json")
-loading = counters + ".loading"
+here = os.path.dirname(os.path.abspath(sys.argv[0]))
+loading = os.path.join(here, "loading")  # is there once a load has begun
 
 
 def option(key, default=None):
@@ -19,6 +19,23 @@ def option(key, default=None):
 
 def seconds(text):
     return float(text[:-2]) / 1000 if text.endswith("ms") else float(text.rstrip("s"))
+
+
+def counters(port):
+    """What the load counted of the proxy that listens there."""
+    return os.path.join(here, f"counters-{port}.json")
+
+
+def dies():
+    if recipe.get("dies") != name:
+        return
+    if "once" in recipe:
+        try:
+            os.close(os.open(os.path.join(here, "died"), os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return
+    print("I am not feeling well", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def burn(until):
@@ -38,8 +55,8 @@ def forever():
 class Statistics(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         counts = {"handshakes_full": 0, "handshakes_resumed": 0, "handshakes_failed": 0, "connections_accepted": 0}
-        if os.path.exists(counters):
-            counts.update(json.load(open(counters)))
+        if os.path.exists(counters(self.server.port)):
+            counts.update(json.load(open(counters(self.server.port))))
         self.send_response(200)
         self.end_headers()
         self.wfile.write(json.dumps(counts).encode())
@@ -54,15 +71,18 @@ def listen():
         sys.exit(1)
     if recipe.get("burns_before") == name:
         burn(lambda: time.process_time() > 1.0)
-    for leftover in (counters, loading) if name == "echo-backend" else ():
-        if os.path.exists(leftover):
-            os.remove(leftover)
+    if name == "echo-backend" and os.path.exists(loading):
+        os.remove(loading)
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
     if name == "proxy":
-        server = http.server.HTTPServer(("127.0.0.1", 0), Statistics)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        print("stats on 127.0.0.1:%d" % server.server_address[1], flush=True)
-    server = socket.create_server(("127.0.0.1", 0))
-    print("listening on 127.0.0.1:%d" % server.getsockname()[1], flush=True)
+        if os.path.exists(counters(port)):
+            os.remove(counters(port))
+        statistics = http.server.HTTPServer(("127.0.0.1", 0), Statistics)
+        statistics.port = port
+        threading.Thread(target=statistics.serve_forever, daemon=True).start()
+        print("stats on 127.0.0.1:%d" % statistics.server_address[1], flush=True)
+    print("listening on 127.0.0.1:%d" % port, flush=True)
     while {"dies", "strays", "burns"} & {key for key, value in recipe.items() if value == name}:
         if os.path.exists(loading):
             break
@@ -71,9 +91,7 @@ def listen():
         os.sched_setaffinity(0, range(os.cpu_count()))
     if recipe.get("burns") == name:
         burn(lambda: False)
-    if recipe.get("dies") == name:
-        print("I am not feeling well", flush=True)
-        os.kill(os.getpid(), signal.SIGKILL)
+    dies()
     forever()
 
 
@@ -83,9 +101,7 @@ def load():
     open(loading, "w").close()
     if recipe.get("strays") == name:
         os.sched_setaffinity(0, range(os.cpu_count()))
-    if recipe.get("dies") == name:
-        print("I am not feeling well", flush=True)
-        os.kill(os.getpid(), signal.SIGKILL)
+    dies()
     length = seconds(option("-d"))
     time.sleep(seconds(option("--warmup")))
     begin, begin_ns = time.monotonic(), time.time_ns()
@@ -115,7 +131,7 @@ def load():
     }
     result.update(recipe.get("result", {}))
     totals["errors"] = result["errors"]
-    with open(counters, "w") as file:
+    with open(counters(argv[-1].partition("://")[2].partition("/")[0].rpartition(":")[2]), "w") as file:
         json.dump({**{key: totals[key] for key in counts}, "connections_accepted": totals["connections_opened"],
                    **recipe.get("server_counts", {})}, file)
     with open(option("--json"), "w") as file:

@@ -100,6 +100,50 @@ def test_a_base_that_is_not_there_is_refused(place, line, reason):
     assert reason in str(refusal.value)
 
 
+TOGETHER = BASED.replace('["reference"]', '["reference", "nginx", "stunnel-fork"]') + """
+[placement]
+at_once = ["subject", "reuse"]
+"""
+
+
+def test_cells_that_differ_only_in_what_is_at_once_are_a_group_and_beside_each_other(place):
+    (place / "together.toml").write_text(TOGETHER)
+    loaded = scenario.replace(scenario.load(place / "together.toml", KNOWN), full=True, seed=1, repeats=3)
+    plan = cli.make_plan(loaded, "r")
+    groups = plan.groups(plan.cells)
+    together = [{(cell.subject, cell.reuse) for cell in group} for group in groups if len(group) > 1]
+    assert together == [{(subject, reuse) for subject in ("reference", "nginx") for reuse in ("never", "always")}] * 6
+    # One that is skipped is nobody's company.
+    assert [group[0].subject for group in groups if len(group) == 1] == ["stunnel-fork"] * 12
+    for cells in plan.rounds():
+        assert sorted(map(str, cells)) == sorted(map(str, plan.cells))
+        assert sorted(map(str, plan.groups(cells))) == sorted(map(str, groups))
+    assert plan.rounds()[0] != plan.rounds()[1]
+    # And all take as long as one of them.
+    alone = cli.make_plan(scenario.replace(loaded, at_once=()), "r")
+    assert plan.seconds() < alone.seconds() / 2
+    dry = tlsdyno(place, "run", "together.toml", "--dry-run").stdout
+    assert dry.count("at once with 3 more") == 8 and dry.count("at once with 1 more") == 8
+    assert "at once" not in tlsdyno(place, "run", "together.toml", "--dry-run", "--alone").stdout
+
+
+@pytest.mark.parametrize("change, value", [("loop", "rate:10"), ("loop", "burst"), ("load_tool", "wrk"), ("hosts", 2)])
+def test_who_takes_more_than_its_share_or_is_several_is_measured_alone(place, change, value):
+    (place / "together.toml").write_text(TOGETHER)
+    plan = cli.make_plan(scenario.load(place / "together.toml", KNOWN), "r")
+    cell = plan.cells[0]
+    assert plan.has_company(cell) and not plan.has_company(scenario.replace(cell, **{change: value}))
+
+
+def test_an_axis_that_is_not_there_cannot_be_at_once(place):
+    (place / "together.toml").write_text(TOGETHER.replace('"reuse"]\n', '"size"]\n'))
+    result = tlsdyno(place, "run", "together.toml", "--dry-run")
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert "placement.at_once: no such axis as 'size' (axes: subject, reuse, response_bytes, where)" in result.stderr
+    result = tlsdyno(place, "run", "some.toml", "--dry-run", "--alone")
+    assert result.returncode == 2 and "--alone: some.toml: has each cell measured alone anyway" in result.stderr
+
+
 @pytest.mark.parametrize("address, owned, fine", [
     ("127.0.0.1:443", False, True), ("127.9.9.9:443", False, True), ("[::1]:443", False, True),
     ("localhost:443", False, True), ("192.0.2.1:443", False, False), ("192.0.2.1:443", True, True),

@@ -182,6 +182,34 @@ holds = "cost(subject='reference', reuse='never') <= 0 * floor(reuse='always')"
     assert "it costs something" not in alone.stdout and alone.returncode == 0
 
 
+TOGETHER = SCENARIO + '[placement]\nat_once = ["reuse"]\n'
+
+
+def test_cells_at_once_share_the_cpus_at_the_same_time(place):
+    """Each fake load fills a CPU by itself, and they have one."""
+    (place / "some.toml").write_text(TOGETHER)
+    status, rows, out = run(place, "--duration", "2s", burns="loadgen")
+    assert status in (0, 4) and len(rows) == 2 and "measured at once with 1 more" in " ".join(out.split())
+    for row in rows:
+        assert row["placement"].endswith("; at once with 1 more") and "measured at once with 1 more" in row["reason"]
+        assert float(row["client_cpu_busy"]) > 0
+    assert sum(float(row["client_cpu_busy"]) for row in rows) < 1.2
+    # The rates are of all, and so is nothing else: each has its own counts and its own cost.
+    assert sorted(row["resumed_share"] for row in rows) == ["0", "1"]
+
+
+@pytest.mark.parametrize("program, role", [
+    ("proxy", "subject"), ("echo-backend", "backend"), ("loadgen", "load generator")])
+def test_one_that_dies_in_company_fails_its_row_alone(place, program, role):
+    (place / "some.toml").write_text(TOGETHER)
+    status, rows, _ = run(place, "--duration", "1s", dies=program, once=True)
+    assert status == 4
+    dead, alive = sorted(rows, key=lambda row: row["status"] != "failed")
+    assert dead["status"] == "failed" and dead["reason"].startswith(role) and "feeling well" in dead["reason"]
+    assert alive["status"] == "invalid" and "measured at once with 1 more" in alive["reason"]
+    assert float(alive["subject_cpu_us_per_op"]) > 0
+
+
 def test_a_load_generator_that_fills_its_core_bounds_its_row(place):
     status, rows, out = run(place, "--only", "reuse=never", "--duration", "1500ms", burns="loadgen")
     if len(os.sched_getaffinity(0)) > 1:

@@ -299,6 +299,18 @@ def test_a_shared_cpu_spoils_the_rate(sound):
            "subject and load generator shared CPU 1")
 
 
+def test_company_spoils_the_rate_and_nothing_else_of_it_is_told(sound):
+    shared = replace(sound, placement=replace(sound.placement, company=4),
+                     cpu_s={"subject": 0.4, "client": 0.2, "backend": 0.1})
+    for evidence in (shared, replace(with_load(shared, half_rates=(1520, 1400)), steal=0.02)):
+        spoils(evidence, "cost", "measured at once with 4 more")
+        assert judge(evidence).bound == "subject"
+    idle = replace(shared, busy={0: 0.7, 1: 0.8})
+    spoils(idle, "cost", "measured at once with 4 more, and all together left their CPU idle (70 % busy)")
+    assert judge(idle).bound == "none"
+    spoils(with_load(shared, errors={"reset": 1}), "", "errors: reset 1; measured at once with 4 more")
+
+
 def test_an_unsteady_window_spoils_the_rate(sound):
     spoils(with_load(sound, half_rates=(1520, 1470)), "cost",
            "not steady: the halves of the window differ by 3.3 %")
