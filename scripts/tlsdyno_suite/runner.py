@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from . import counters, farm, floor, layout, network, search
-from .cell import Cell, contradiction
+from . import counters, farm, floor, network, search
+from .cell import Cell, contradiction, parameters
 from .certificates import certificate
 from .loading import DRAIN_LIMIT_S, RESULT, Loading, Site, check_alive, printed_address, wait, watch
 from .loads import wrk
@@ -71,13 +71,11 @@ class Plan:
 
     def groups(self, cells: list[Cell]) -> list[list[Cell]]:
         """Those of these cells that are measured at once, in the order of their first ones; most often each alone."""
-        apart = [axis.name for axis in self.scenario.axes if axis.name not in self.scenario.at_once]
         found: dict[tuple[object, ...], list[Cell]] = {}
         for number, cell in enumerate(cells):
-            names = layout.names_of(cell)
-            subject = () if "subject" in self.scenario.at_once else (cell.subject,)
-            group = (*subject, *(names[name] for name in apart)) if self.has_company(cell) else (number,)
-            found.setdefault(group, []).append(cell)
+            values: dict[str, object] = {"subject": cell.subject, **parameters(cell)}
+            apart = tuple(value for name, value in values.items() if name not in self.scenario.at_once)
+            found.setdefault(apart if self.has_company(cell) else (number,), []).append(cell)
         return list(found.values())
 
     def has_company(self, cell: Cell) -> bool:

@@ -51,7 +51,7 @@ class Scenario:
     seed: int | None
     backend_beside: str  # client or subject
     cpus: tuple[int, ...] | None
-    at_once: tuple[str, ...] = ()  # axes (or subject): cells that differ in nothing else are measured at the same time
+    at_once: tuple[str, ...] = ()  # parameters, subject too: cells that differ in nothing else are measured together
     network: str = ""  # of several hosts: namespaces, loopback, or whatever this machine allows
     base: dict[str, str] = field(default_factory=dict)  # a value of axes that vary one at a time
     full: bool = False  # all combinations nevertheless
@@ -189,11 +189,15 @@ def read_base(path: Path, table: dict[str, Any], axes: tuple[Axis, ...]) -> dict
 
 
 def read_at_once(path: Path, names: list[str], axes: tuple[Axis, ...]) -> tuple[str, ...]:
-    offered = ["subject", *(axis.name for axis in axes)]
+    """As parameters: those that an axis sets, where it is named."""
+    offered = {"subject": ["subject"], **{name: [name] for name in PARAMETERS},
+               **{axis.name: list(axis.choices[0].sets) for axis in axes}}
     for name in names:
         if name not in offered:
-            raise Refused(path, "placement.at_once", f"no such axis as '{name}' (axes: {', '.join(offered)})")
-    return tuple(names)
+            close = difflib.get_close_matches(name, offered, 1)
+            hint = f"did you mean '{close[0]}'?" if close else f"axes: {', '.join(axis.name for axis in axes)}"
+            raise Refused(path, "placement.at_once", f"no axis or parameter is called '{name}' ({hint})")
+    return tuple(dict.fromkeys(parameter for name in names for parameter in offered[name]))
 
 
 def time_of(path: Path, key: str, value: Any, parse: Callable[[Any], float]) -> float:

@@ -119,6 +119,12 @@ def test_cells_that_differ_only_in_what_is_at_once_are_a_group_and_beside_each_o
         assert sorted(map(str, cells)) == sorted(map(str, plan.cells))
         assert sorted(map(str, plan.groups(cells))) == sorted(map(str, groups))
     assert plan.rounds()[0] != plan.rounds()[1]
+    # An axis of bundles stands for what it sets.
+    for name in ("where", "backend"):
+        (place / "together.toml").write_text(TOGETHER.replace('"reuse"]\n', f'"reuse", "{name}"]\n'))
+        wider = cli.make_plan(scenario.load(place / "together.toml", KNOWN), "r")
+        assert max(map(len, wider.groups(wider.cells))) == 8
+    (place / "together.toml").write_text(TOGETHER)
     # And all take as long as one of them.
     alone = cli.make_plan(scenario.replace(loaded, at_once=()), "r")
     assert plan.seconds() < alone.seconds() / 2
@@ -139,7 +145,8 @@ def test_an_axis_that_is_not_there_cannot_be_at_once(place):
     (place / "together.toml").write_text(TOGETHER.replace('"reuse"]\n', '"size"]\n'))
     result = tlsdyno(place, "run", "together.toml", "--dry-run")
     assert result.returncode == 2 and result.stderr.count("\n") == 1
-    assert "placement.at_once: no such axis as 'size' (axes: subject, reuse, response_bytes, where)" in result.stderr
+    assert "placement.at_once: no axis or parameter is called 'size' (axes: reuse, response_bytes, where)" in \
+        result.stderr
     result = tlsdyno(place, "run", "some.toml", "--dry-run", "--alone")
     assert result.returncode == 2 and "--alone: some.toml: has each cell measured alone anyway" in result.stderr
 
@@ -161,11 +168,12 @@ def test_only_what_is_ones_own_is_loaded(address, owned, fine):
 def test_a_subject_elsewhere_has_rates_and_no_costs(place):
     result = tlsdyno(place, "run", "some.toml", "--only", "subject=external", "--external", "127.0.0.1:1", "--out",
                      "out", "--duration", "500ms")
-    assert result.returncode == 0, result.stderr
+    assert result.returncode in MEASURED, result.stderr
     for row in record.read(place / "out"):
         assert (row["bound"], row["placement"]) == ("none", LAST)
         # Other work on this machine may leave the load generator too little.
-        assert row["stands"] == "all" or "something else used CPU" in row["reason"], row["reason"]
+        assert row["stands"] == "all" or "something else used CPU" in row["reason"] or \
+            "the CPU clocks were not read" in row["reason"], row["reason"]
         assert row["transactions_per_s"] and row["client_cpu_us_per_op"]
         assert not any(row[name] for name in ("subject_cpu_us_per_op", "backend_cpu_us_per_op", "subject_rss_kib",
                                               "floor_cpu_us_per_op", "floor_reason", "capacity_per_core_per_s"))
