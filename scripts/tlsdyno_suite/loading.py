@@ -127,7 +127,8 @@ class Loading:
                                for pid in sessions.members(program.session))
         sampled = {prefix + program.name: program for program in site.serving if program.role != "network"}
         self._roles = {name: program.role for name, program in sampled.items()}
-        sampler.add({name: program.session for name, program in sampled.items()})
+        sampler.add({name: program.session for name, program in sampled.items()},
+                    [name for name, role in self._roles.items() if role == "subject"])
         window_s = (length_s - scenario.duration_s, length_s)
         self._failover = Failover(site.serving, self._statistics, window_s) if cell.fails_over else None
         before_ns = time.time_ns()

@@ -11,6 +11,7 @@ forks for a connection; a driver for one that does needs another way to be measu
 import os
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,20 +85,21 @@ class Sampler(threading.Thread):
         self.cpu_s: dict[str, Series] = {}
         self.busy_s: dict[int, Series] = {}
         self.steal_s: dict[int, Series] = {}
-        self.resident_kib: dict[str, int] = {}
-        self.own_kib: dict[str, Series] = {}  # without what is a file's
+        self.resident_kib: dict[str, int] = {}  # of roles that are weighed
+        self.own_kib: dict[str, Series] = {}    # the same, without what is a file's
         self._clocks: dict[str, dict[int, float]] = {}
         self._ended = threading.Event()
 
-    def add(self, roles: dict[str, int]) -> None:
-        """Before the thread starts: programs that run already, with their sessions."""
+    def add(self, roles: dict[str, int], weighed: Collection[str]) -> None:
+        """Before the thread starts: programs that run already, with their sessions, and those whose memory is read."""
         for role, session in roles.items():
             self._add(role, session)
+        for role in weighed:
+            self.own_kib[role], self.resident_kib[role] = Series(), 0
         self._read_all()
 
     def _add(self, role: str, session: int) -> None:
-        self.cpu_s[role], self.own_kib[role] = Series(), Series()
-        self.resident_kib[role], self._clocks[role] = 0, {}
+        self.cpu_s[role], self._clocks[role] = Series(), {}
         self.roles[role] = session
 
     def add_new(self, role: str, session: int, before_ns: int) -> None:
@@ -118,10 +120,12 @@ class Sampler(threading.Thread):
                 self._clocks[role].setdefault(pid, 0.0)
 
     def _read_memory(self) -> None:
-        for role, clocks in self._clocks.items():
-            resident, own = map(sum, zip((0, 0), *map(sessions.memory_kib, clocks)))
+        """A page table takes its time: the clocks do not wait for those of all programs."""
+        for role, series in self.own_kib.items():
+            resident, own = map(sum, zip((0, 0), *map(sessions.memory_kib, self._clocks[role])))
             self.resident_kib[role] = max(self.resident_kib[role], resident)
-            self.own_kib[role].add(time.time_ns(), own)
+            series.add(time.time_ns(), own)
+            self._read_roles()
 
     def _read_roles(self) -> None:
         for role, clocks in self._clocks.items():
@@ -156,8 +160,8 @@ class Sampler(threading.Thread):
     def stop(self) -> None:
         self._ended.set()
         self.join()
-        self._read_memory()
         self._read_roles()
+        self._read_memory()
         self._read_machine()
 
 

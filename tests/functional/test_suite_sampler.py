@@ -36,7 +36,7 @@ def test_the_cpu_time_of_parent_and_child_is_counted():
     burner = subprocess.Popen([sys.executable, "-c", BURNER], stdout=subprocess.PIPE, start_new_session=True)
     try:
         sampler = Sampler()
-        sampler.add({"subject": burner.pid})
+        sampler.add({"subject": burner.pid}, ["subject"])
         sampler.start()
         assert burner.stdout is not None and burner.stdout.readline() == b"burnt\n"
         while sum(sampler._clocks["subject"].values()) < 0.6:
@@ -56,7 +56,7 @@ def test_the_cpu_time_of_parent_and_child_is_counted():
 def test_a_program_that_begins_before_anybody_looks_is_known_to_have_used_nothing_before():
     before_ns = time.time_ns()
     sampler = Sampler()
-    sampler.add({"subject": os.getpid()})
+    sampler.add({"subject": os.getpid()}, [])
     sampler.add_new("client", os.getpid(), before_ns)
     assert sampler.cpu_s["client"].values == [0.0] and sampler.cpu_s["client"].times_ns == [before_ns]
     sampler.start()
