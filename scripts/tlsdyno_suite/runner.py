@@ -360,34 +360,45 @@ def out_of_the_way(plan: Plan) -> Iterator[None]:
         os.sched_setaffinity(0, mine)
 
 
+def prepare(plan: Plan, cell: Cell, company: int, floors: dict[floor.Work, float | str], directory: Path,
+            logs: str) -> tuple[Row, Work | None]:
+    """The row as far as it is known before, and what is to be measured, if it can be."""
+    placement, reason = plan.placement(cell), plan.obstacle(cell)
+    if reason or placement is None:
+        return {"status": "skipped", "reason": reason}, None
+    directory.mkdir()
+    return {}, Work(cell, replace(placement, company=company), directory, logs, floor_limit(cell, floors))
+
+
+def run_group(plan: Plan, repeat: int, first: int, group: list[Cell], floors: dict[floor.Work, float | str],
+              directory: Path, logs: Path) -> list[Row]:
+    """`first`: the number of the first cell in its round."""
+    rows: list[Row] = []
+    works: list[tuple[Row, Work]] = []
+    for number, cell in enumerate(group, start=first):
+        name = re.sub(r"[^A-Za-z0-9.-]+", "-", f"{cell.label}-{cell.subject}")
+        row, work = prepare(plan, cell, len(group) - 1, floors, directory / f"{repeat}-{number}",
+                            f"{logs}/{repeat}-{number:03d}-{name}")
+        rows.append({"run_id": plan.run_id, "scenario": plan.scenario.name, "repeat": repeat,
+                     "subject_version": DRIVERS[cell.subject].version(), **asked_row(cell), **row})
+        if work:
+            works.append((rows[-1], work))
+    measured = measure(plan, [work for _, work in works]) if works else []
+    for (row, work), seen in zip(works, measured):
+        row.update(seen if not isinstance(seen, Failed) else {
+            "status": "failed", "reason": str(seen), "placement": str(work.placement)})
+    return rows
+
+
 def run(plan: Plan, logs: Path, finished: Callable[[Row], None], begun: Callable[[int, Cell], None]) -> None:
     """Every cell of every round that is left. `begun` hears of each before it is measured, `finished` gets each row."""
-    version = {cell.subject: DRIVERS[cell.subject].version() for cell in plan.cells}
     with workspace() as temporary, out_of_the_way(plan):
         for repeat, cells in plan.left():
             floors = measure_floors(plan, cells, temporary, f"{logs}/floor-{repeat}")
-            number = 0
+            number = 1
             for group in plan.groups(cells):
-                rows: list[Row] = []
-                works: dict[int, Work] = {}  # by their rows
                 for cell in group:
-                    number += 1
                     begun(repeat, cell)
-                    rows.append({
-                        "run_id": plan.run_id, "scenario": plan.scenario.name, "repeat": repeat,
-                        "subject_version": version[cell.subject], **asked_row(cell)})
-                    name = re.sub(r"[^A-Za-z0-9.-]+", "-", f"{cell.label}-{cell.subject}")
-                    placement, reason = plan.placement(cell), plan.obstacle(cell)
-                    if reason or placement is None:
-                        rows[-1].update(status="skipped", reason=reason)
-                        continue
-                    directory = temporary / f"{repeat}-{number}"
-                    directory.mkdir()
-                    works[len(rows) - 1] = Work(cell, replace(placement, company=len(group) - 1), directory,
-                                                f"{logs}/{repeat}-{number:03d}-{name}", floor_limit(cell, floors))
-                if works:
-                    for (at, work), seen in zip(works.items(), measure(plan, list(works.values()))):
-                        rows[at].update(seen if not isinstance(seen, Failed) else {
-                            "status": "failed", "reason": str(seen), "placement": str(work.placement)})
-                for row in rows:
+                for row in run_group(plan, repeat, number, group, floors, temporary, logs):
                     finished(row)
+                number += len(group)
