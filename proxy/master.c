@@ -336,11 +336,14 @@ static const char *make_next(struct master *master, struct configuration *next) 
     return reason;
 }
 
-/* Workers of before still have the sockets of frontends that are no more: they take who is in the queues. */
-static void renewed(void *context) {
+/* Workers that retire still have the sockets of frontends that are no more: they take who is in the queues. */
+static void renewed(bool is_there, void *context) {
     struct master *master = context;
+    const struct listeners *next = &master->current.listeners, *old = &master->other->listeners;
 
-    listeners_leave(&master->other->listeners, &master->current.listeners);
+    if (is_there)
+        listeners_let_in(next, old);
+    listeners_leave(is_there ? old : next, is_there ? next : old);
 }
 
 static void tell_new_frontends(const struct listeners *listeners, const struct listeners *earlier) {
@@ -376,7 +379,6 @@ static void reload(struct master *master) {
             master->current = old;
             set_up_pool(master);
             show_frontends(master, &next.listeners, &old.listeners, false);
-            listeners_leave(&next.listeners, &old.listeners);
             listeners_close(&next.listeners, &old.listeners);
         } else {
             set_clocks(master);
