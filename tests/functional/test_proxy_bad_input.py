@@ -62,6 +62,16 @@ def test_a_backend_that_nobody_can_reach_is_refused(to: str, complaint: str, ecd
     assert refusal("-b", to, ecdsa) == f"--backend: {to}: {complaint}"
 
 
+def test_what_is_refused_takes_one_line_whatever_is_in_it(ecdsa: str, tmp_path: Path) -> None:
+    assert refusal("-b", "a\nb", ecdsa) == "--backend: a?b: not HOST:PORT or a path that begins with /"
+    assert refusal("-b", "127.0.0.1:1", tmp_path / "no\n\x1b[2Jfile") == \
+        f"{tmp_path}/no??[2Jfile: cannot be read: No such file or directory"
+    assert refusal("-b", "127.0.0.1:1", "-n", "\x7f", ecdsa) == "--workers: ?: not a whole number"
+    config = tmp_path / "proxy.conf"
+    config.write_text("workers = 1\r2\n")
+    assert refusal("--config", config, ecdsa) == f"{config}:1: workers: 1?2: not a whole number"
+
+
 def test_a_time_without_sense_is_refused(ecdsa: str) -> None:
     for time in ("5ms", "0.00001s"):
         assert refusal("-b", "127.0.0.1:1", "--backend-refresh", time, ecdsa) == \

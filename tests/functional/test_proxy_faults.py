@@ -426,7 +426,10 @@ def test_a_worker_that_writes_over_all_it_shares_does_not_take_the_master_with_i
         if ended_by == signal.SIGKILL:
             os.kill(workers[0], signal.SIGKILL)
             eventually(lambda: any("killed by signal 9" in line for line in server.errors), "the master has seen it")
+        eventually(lambda: len(server.workers()) == 2, "there are two again")
+        before = set(server.workers())
         server.process.send_signal(signal.SIGHUP)
-        eventually(lambda: any("reloaded" in line for line in server.errors), "the master reloads")
+        # The other of before may hang in a lock that is noise now: then it is never told that all have stepped back.
+        eventually(lambda: len(set(server.workers()) - before) == 2, "the master reloads")
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(60) == 0
