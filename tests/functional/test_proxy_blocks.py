@@ -415,7 +415,7 @@ def test_sessions_are_common_to_frontends_of_which_nothing_particular_is_asked(
     ((frontend(at=("host = localhost", 'port = ""')),), "3: frontend: port: is missing"),
     ((frontend(at=("port = 443",)),), "3: frontend: host: is missing"),
     ((frontend(at=("host = /some.sock", "port = 443")),), "3: frontend: port: a UNIX socket has none"),
-    ((frontend(at=("host = localhost", "port = http")),), "3: frontend: the port is not a number"),
+    ((frontend(at=("host = localhost", "port = http")),), "3: frontend: localhost, port http: the port is not a number"),
     ((frontend(at=("host = no.such.host.invalid", "port = 443")),), "3: frontend: "),
     (("workers = 1", frontend("nonsense = 1")), "7: frontend: nonsense: 1: unknown option"),
     ((frontend("workers = 2"),), "6: frontend: workers: 2: unknown option"),
