@@ -74,8 +74,8 @@ def configured(folder: Path, to: str, *lines: str) -> Iterator[tuple[Running, Pa
 
 
 def reload(server: Running, done: str = "reloads") -> None:
-    """Reloads, and waits until it is done or refused; done "generation": until the new workers are there, while those of
-    before may not have stepped back."""
+    """Reloads, and waits until it is done or refused; done "generation": until the new workers are there, while
+    those of before may not have stepped back."""
     before = counters(server)
     server.process.send_signal(signal.SIGHUP)
     eventually(lambda: sum(counters(server)[key] - before[key] for key in (done, "reloads_refused")) == 1,

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import ssl
-import subprocess
 import threading
 from pathlib import Path
 
