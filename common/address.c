@@ -202,6 +202,12 @@ void address_refuse_new(int fd) {
     setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
 }
 
+void address_let_in(int fd) {
+    int unused = 0;
+
+    setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof unused);
+}
+
 void address_set_reno(int fd) {
     static const char name[] = "reno"; /* of all algorithms, the one that is in every kernel */
 
@@ -244,13 +250,14 @@ static int probe_free(const struct address *address) {
     if (fd < 0)
         return -1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    address_refuse_new(fd); /* a connection would be reset at once */
     if (bind(fd, &address->sockaddr.any, address->length) != 0 || listen(fd, 1) != 0)
         return address_give_up(fd);
     close(fd);
     return 0;
 }
 
-static int listen_one(struct address *address, int backlog, bool share) {
+static int listen_one(struct address *address, int backlog, bool share, bool shut) {
     int on = 1, fd = new_socket(address);
 
     if (fd < 0)
@@ -260,6 +267,8 @@ static int listen_one(struct address *address, int backlog, bool share) {
         address_set_nodelay(fd); /* on Linux the accepted sockets inherit it: no system call for each */
         if (share && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0)
             return address_give_up(fd);
+        if (shut)
+            address_refuse_new(fd);
     }
     if (bind(fd, &address->sockaddr.any, address->length) != 0 || listen(fd, backlog) != 0)
         return address_give_up(fd);
@@ -270,7 +279,7 @@ static int listen_one(struct address *address, int backlog, bool share) {
     return fd;
 }
 
-bool address_listen(struct address *address, int backlog, int *fds, int count) {
+static bool listen_all(struct address *address, int backlog, int *fds, int count, bool shut) {
     bool local = address_is_local(address), share = !local && count > 1;
 
     if (local && is_stale_socket_file(address))
@@ -278,7 +287,7 @@ bool address_listen(struct address *address, int backlog, int *fds, int count) {
     if (share && probe_free(address) != 0)
         return false;
     for (int i = 0; i < count; i++) {
-        fds[i] = local && i > 0 ? fds[0] : listen_one(address, backlog, share);
+        fds[i] = local && i > 0 ? fds[0] : listen_one(address, backlog, share, shut);
         if (fds[i] >= 0)
             continue;
         while (i-- > 0)
@@ -286,6 +295,14 @@ bool address_listen(struct address *address, int backlog, int *fds, int count) {
         return false;
     }
     return true;
+}
+
+bool address_listen(struct address *address, int backlog, int *fds, int count) {
+    return listen_all(address, backlog, fds, count, false);
+}
+
+bool address_listen_shut(struct address *address, int backlog, int *fds, int count) {
+    return listen_all(address, backlog, fds, count, true);
 }
 
 int address_connect(const struct address *address) {

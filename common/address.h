@@ -62,6 +62,13 @@ char *address_format(const struct address *address, char *text);
  */
 bool address_listen(struct address *address, int backlog, int *fds, int count);
 
+/*
+ * The same, but of TCP sockets as if address_refuse_new had been called before anybody could come; it is over with
+ * address_let_in. Who tries meanwhile tries again a second later.
+ */
+bool address_listen_shut(struct address *address, int backlog, int *fds, int count);
+void address_let_in(int fd);
+
 /* A non-blocking socket on its way to address (errno EINPROGRESS is not an error here); -1 with errno set on failure.
  */
 int address_connect(const struct address *address);

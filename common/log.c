@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "log.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -131,17 +132,26 @@ static size_t begin_line(char *line, size_t size, int priority) {
                             (int)getpid());
 }
 
+/* A file's name, say, may have a line feed in it, or what a terminal obeys. */
+static void make_plain(char *text, size_t length) {
+    for (size_t i = 0; i < length; i++)
+        if (iscntrl((unsigned char)text[i]))
+            text[i] = '?';
+}
+
 /* One write() a line, so that lines of several workers do not mix. False: it is lost. */
 static bool put_line(int priority, const char *format, va_list arguments) {
     char line[1024];
-    size_t length = begin_line(line, sizeof line, priority);
-    int message = vsnprintf(line + length, sizeof line - length, format, arguments);
+    const size_t begin = begin_line(line, sizeof line, priority);
+    int message = vsnprintf(line + begin, sizeof line - begin, format, arguments);
+    size_t length;
 
     if (message < 0)
         return true;
-    length += (size_t)message;
+    length = begin + (size_t)message;
     if (length > sizeof line - 1)
         length = sizeof line - 1;
+    make_plain(line + begin, length - begin);
     if (!to_syslog)
         line[length++] = '\n';
     return put(line, length);

@@ -370,7 +370,7 @@ const char *options_read(const struct option_table *table, int argc, char **argv
                 option = &table->options[i];
         reason = option ? set_option(table, option, optarg ? optarg : option->value_if_none) : "unknown option";
         if (reason) {
-            snprintf(refusal, sizeof refusal, "--%s: %s: %s", option ? option->name : "?", optarg ? optarg : "",
+            snprintf(refusal, sizeof refusal, "--%s: %.255s: %s", option ? option->name : "?", optarg ? optarg : "",
                      reason);
             return refusal;
         }

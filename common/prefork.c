@@ -335,6 +335,11 @@ static void retire(struct prefork_worker *worker) {
     worker->retired = true;
 }
 
+static void tell_renewed(struct prefork *pool, bool is_there) {
+    if (pool->renewed)
+        pool->renewed(is_there, pool->context);
+}
+
 const char *prefork_renew(struct prefork *pool) {
     static char reason[96];
     int slots = pool->workers * pool->generations, taken = 0;
@@ -344,13 +349,13 @@ const char *prefork_renew(struct prefork *pool) {
     for (int slot = 0; slot < slots; slot++)
         taken += pool->worker[slot].pid || pool->worker[slot].waiting;
     if (taken + pool->workers > slots) {
+        tell_renewed(pool, false);
         snprintf(reason, sizeof reason, "%d processes of earlier generations still drain", taken - pool->workers);
         return reason;
     }
     renewed = start_generation(pool);
     error = errno;
-    if (renewed && pool->renewed)
-        pool->renewed(pool->context);
+    tell_renewed(pool, renewed);
     /* Those who retire are the old ones, or, after a failure, the new: they may have taken connections meanwhile. */
     for (int slot = 0; slot < slots; slot++)
         if ((pool->worker[slot].generation == pool->generation) != renewed)

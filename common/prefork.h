@@ -55,8 +55,11 @@ struct prefork {
     /* In the master, on SIGINT, SIGTERM or SIGHUP. NULL: SIGINT and SIGTERM are passed on by prefork_end, SIGHUP
      * ignored. */
     void (*signalled)(int signal_number, void *context);
-    /* In the master, when a new generation is there and those of before are about to be told. May be NULL. */
-    void (*renewed)(void *context);
+    /*
+     * In the master, in prefork_renew, before anybody is told to retire: those of before, as a new generation is there,
+     * or (false) what there is of one, as it has come to nothing. May be NULL.
+     */
+    void (*renewed)(bool is_there, void *context);
     /* In the master, some time after prefork_renew: the last of those it told has stepped back. May be NULL. */
     void (*settled)(void *context);
     /* In the master, after a worker ended (wait_status as of waitpid), or could not be forked. May be NULL. */

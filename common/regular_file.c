@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -24,4 +25,17 @@ FILE *regular_file_open(const char *path, const char **why) {
     if (!stream && fd >= 0)
         close(fd);
     return stream;
+}
+
+bool regular_file_can_be_made(const char *path) {
+    const char *slash = strrchr(path, '/');
+    char folder[PATH_MAX];
+    struct stat file;
+
+    if (stat(path, &file) == 0)
+        errno = EEXIST;
+    if (errno != ENOENT)
+        return false;
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path + 1) : 1, slash ? path : ".");
+    return access(folder, W_OK | X_OK) == 0;
 }

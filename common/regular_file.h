@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #ifndef TLSDYNO_REGULAR_FILE_H
 #define TLSDYNO_REGULAR_FILE_H
+#include <stdbool.h>
 #include <stdio.h>
 
 /*
@@ -8,5 +9,8 @@
  * might never end, is refused: a program reads its files at a reload again. NULL with *why, valid until the next call.
  */
 FILE *regular_file_open(const char *path, const char **why);
+
+/* Whether a file that is not there could be made, and nothing is made. False with errno set. */
+bool regular_file_can_be_made(const char *path);
 
 #endif

@@ -50,6 +50,8 @@ bool parse_duration_ns(const char *text, uint64_t *value_ns) {
         double ns = number * units[i].ns;
         if (ns > 10.0 * 365 * 86400 * 1e9)
             return false;
+        if (ns > 0. && llround(ns) == 0)
+            return false; /* 0 may mean that there is no limit at all */
         *value_ns = (uint64_t)llround(ns);
         return true;
     }

@@ -5,6 +5,7 @@
 #include "alpn.h"
 #include "bytes.h"
 #include "log.h"
+#include "regular_file.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -162,15 +163,33 @@ size_t access_log_line(char *text, enum access_log_format format, const char *da
 
 /* ---- The file ---- */
 
-int access_log_open(const char *file) {
-    const int flags = O_WRONLY | O_APPEND | O_CLOEXEC | O_NONBLOCK;
+#define OPEN_FLAGS (O_WRONLY | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+
+int access_log_open(const char *file, bool *is_new) {
     int fd;
 
-    if (strcmp(file, "-") != 0)
-        return open(file, flags | O_CREAT | O_NOCTTY, 0640);
-    /* A description of our own: O_NONBLOCK on the common one would change it for who started us as well. */
-    fd = open("/proc/self/fd/1", flags);
-    return fd >= 0 ? fd : fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+    *is_new = false;
+    if (strcmp(file, "-") == 0) {
+        /* A description of our own: O_NONBLOCK on the common one would change it for who started us as well. */
+        fd = open("/proc/self/fd/1", OPEN_FLAGS);
+        return fd >= 0 ? fd : fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+    }
+    fd = open(file, OPEN_FLAGS);
+    if (fd >= 0 || errno != ENOENT)
+        return fd;
+    *is_new = true;
+    return open(file, OPEN_FLAGS | O_CREAT, 0640);
+}
+
+bool access_log_can_be_opened(const char *file) {
+    int fd;
+
+    if (strcmp(file, "-") == 0)
+        return true;
+    fd = open(file, OPEN_FLAGS);
+    if (fd >= 0)
+        return close(fd) == 0;
+    return errno == ENOENT && regular_file_can_be_made(file);
 }
 
 static uint64_t count_lines(const char *bytes, size_t length) {

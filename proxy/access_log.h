@@ -38,8 +38,14 @@ struct access_log {
     char date[32];
 };
 
-/* In the master: a descriptor for the file, which is made if it is not there; "-" is standard output. -1 with errno. */
-int access_log_open(const char *file);
+/*
+ * In the master: a descriptor for the file, which is made if it is not there (*is_new); "-" is standard output. -1 with
+ * errno.
+ */
+int access_log_open(const char *file, bool *is_new);
+
+/* The same in question: nothing is made. False with errno set. */
+bool access_log_can_be_opened(const char *file);
 
 /* In a worker: from here on visits are written. fd -1: there is no log, and writing does nothing. */
 void access_log_start(struct access_log *log, struct ev_loop *loop, int fd, enum access_log_format format,

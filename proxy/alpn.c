@@ -3,6 +3,7 @@
 
 #include "tls_reason.h"
 
+#include <ctype.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -24,6 +25,9 @@ const char *alpn_parse(struct alpn *alpn, const char *list) {
             length--;
         if (length == 0 || length > 255)
             return tls_reason("--alpn: %s: the name of a protocol has 1 to 255 bytes", list);
+        for (size_t i = 0; i < length; i++)
+            if (!isgraph((unsigned char)name[i]))
+                return tls_reason("--alpn: %s: the name of a protocol has no blank in it, and nothing invisible", list);
         if (holds(alpn, name, length))
             return tls_reason("--alpn: %s: %.*s comes twice", list, (int)length, name);
         if (alpn->length + 1 + length > sizeof alpn->wire)

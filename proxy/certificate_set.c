@@ -319,15 +319,13 @@ static bool has_staples(const struct certificate_set *set, const struct proxy_se
 }
 
 bool certificate_set_identify(const struct certificate_set *set, struct session_identity *identity) {
-    bool done = true;
+    STACK_OF(X509) *certificates = sk_X509_new_reserve(NULL, set->first_count);
+    bool done;
 
-    for (int i = 0; done && i < set->first_count; i++) {
-        unsigned char *der = NULL;
-        int length = i2d_X509(set->certificate[i].credentials.certificate, &der);
-
-        done = length > 0 && session_identity_add(identity, der, (size_t)length);
-        OPENSSL_free(der);
-    }
+    for (int i = 0; certificates && i < set->first_count; i++)
+        sk_X509_push(certificates, set->certificate[i].credentials.certificate);
+    done = certificates && session_identity_add_certificates(identity, certificates);
+    sk_X509_free(certificates);
     return done;
 }
 

@@ -27,36 +27,31 @@ static const char *load_authorities(struct client_verification *verification, co
 const char *client_verification_read(struct client_verification *verification, const char *client_ca,
                                      enum client_verify verify) {
     const char *reason;
+    bool asks = verify != CLIENT_VERIFY_NONE;
 
     *verification = (struct client_verification){.mode = SSL_VERIFY_NONE};
-    if (verify == CLIENT_VERIFY_NONE)
-        return NULL;
     if (!client_ca)
-        return verify == CLIENT_VERIFY_NOT_GIVEN ? NULL : "--client-verify: only with --client-ca";
+        return asks && verify != CLIENT_VERIFY_NOT_GIVEN ? "--client-verify: only with --client-ca" : NULL;
     reason = load_authorities(verification, client_ca);
-    if (!reason)
+    if (reason)
+        return reason;
+    if (asks)
         verification->mode = SSL_VERIFY_PEER | (verify == CLIENT_VERIFY_OPTIONAL ? 0 : SSL_VERIFY_FAIL_IF_NO_PEER_CERT);
-    return reason;
+    else
+        client_verification_free(verification); /* it was only to be seen that the file is good */
+    return NULL;
 }
 
-/* Certificates come in no particular order. */
 bool client_verification_identify(const struct client_verification *verification, struct session_identity *identity) {
-    const STACK_OF(X509_OBJECT) * objects;
-    bool done = true;
+    STACK_OF(X509) * authorities;
+    bool done;
 
     if (verification->mode == SSL_VERIFY_NONE)
         return true;
-    done = session_identity_add(identity, &verification->mode, sizeof verification->mode);
-    objects = X509_STORE_get0_objects(verification->authorities);
-    for (int i = 0; done && i < sk_X509_OBJECT_num(objects); i++) {
-        const X509 *authority = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
-        unsigned char *der = NULL;
-        int length = authority ? i2d_X509(authority, &der) : 0;
-
-        if (authority)
-            done = length > 0 && session_identity_add(identity, der, (size_t)length);
-        OPENSSL_free(der);
-    }
+    authorities = X509_STORE_get1_all_certs(verification->authorities);
+    done = authorities && session_identity_add(identity, &verification->mode, sizeof verification->mode) &&
+           session_identity_add_certificates(identity, authorities);
+    sk_X509_pop_free(authorities, X509_free);
     return done;
 }
 

@@ -8,7 +8,7 @@
 #include <string.h>
 
 struct frontend_place {
-    uint32_t shown;
+    uint32_t version; /* odd: there is a frontend; it grows with every change */
     struct address address;
 };
 
@@ -35,14 +35,16 @@ struct frontend_counters *frontend_stats_of(const struct frontend_stats *stats, 
 
 void frontend_stats_show(struct frontend_stats *stats, int place, const struct address *address) {
     struct frontend_place *shown = &stats->place[place];
+    uint32_t none = (shown->version + 1) & ~UINT32_C(1);
 
-    __atomic_store_n(&shown->shown, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&shown->version, none, __ATOMIC_RELAXED);
     if (!address)
         return;
+    __atomic_thread_fence(__ATOMIC_RELEASE); /* who sees any of the new address sees that there was none */
     for (int slot = 0; slot <= stats->slots; slot++)
         memset(frontend_stats_of(stats, slot, place), 0, sizeof *stats->counters);
     shown->address = *address;
-    __atomic_store_n(&shown->shown, 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&shown->version, none + 1, __ATOMIC_RELEASE);
 }
 
 static uint64_t *number(struct frontend_counters *of, size_t which) {
@@ -65,21 +67,31 @@ void frontend_stats_end(struct frontend_stats *stats, int slot) {
     }
 }
 
+static bool is_shown(const struct frontend_stats *stats, int place) {
+    return __atomic_load_n(&stats->place[place].version, __ATOMIC_ACQUIRE) & 1;
+}
+
 /* Accepted ones are read last, so that there are never less than none open. */
 void frontend_stats_add_up(const struct frontend_stats *stats, struct frontend_counters *sums) {
     memset(sums, 0, LISTENER_PLACES * sizeof *sums);
     for (int place = 0; place < LISTENER_PLACES; place++)
-        for (size_t i = COUNTER_COUNT; i-- > 0 && stats->place[place].shown;)
+        for (size_t i = COUNTER_COUNT; i-- > 0 && is_shown(stats, place);)
             for (int slot = 0; slot <= stats->slots; slot++)
                 *number(&sums[place], i) +=
                     __atomic_load_n(number(frontend_stats_of(stats, slot, place), i), __ATOMIC_ACQUIRE);
 }
 
-/* False: there is no frontend. Workers can write there: nothing is believed of a text's end. */
+/*
+ * False: there is no frontend, or another since a moment ago. Workers can write there: nothing is believed of a text's
+ * end.
+ */
 static bool name_of(const struct frontend_stats *stats, int place, char *name) {
-    struct address address = stats->place[place].address;
+    const struct frontend_place *shown = &stats->place[place];
+    uint32_t version = __atomic_load_n(&shown->version, __ATOMIC_ACQUIRE);
+    struct address address = shown->address;
 
-    if (!__atomic_load_n(&stats->place[place].shown, __ATOMIC_ACQUIRE))
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    if (!(version & 1) || __atomic_load_n(&shown->version, __ATOMIC_RELAXED) != version)
         return false;
     if (address_is_local(&address))
         address.sockaddr.local.sun_path[sizeof address.sockaddr.local.sun_path - 1] = '\0';

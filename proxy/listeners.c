@@ -66,7 +66,8 @@ static void drop(struct listener *listener, int workers) {
 }
 
 /* NULL with errno set. */
-static struct listener *open_one(const struct address *asked, const struct proxy_settings *settings, int workers) {
+static struct listener *open_one(const struct address *asked, const struct proxy_settings *settings, int workers,
+                                 bool shut) {
     struct listener *listener = calloc(1, sizeof *listener);
     int error;
 
@@ -78,7 +79,8 @@ static struct listener *open_one(const struct address *asked, const struct proxy
         return NULL;
     }
     listener->asked = listener->address = *asked;
-    if (!address_listen(&listener->address, (int)settings->backlog, listener->fd, workers)) {
+    if (!(shut ? address_listen_shut : address_listen)(&listener->address, (int)settings->backlog, listener->fd,
+                                                       workers)) {
         error = errno;
         free(listener->fd);
         free(listener);
@@ -114,7 +116,7 @@ const char *listeners_open(struct listeners *opened, const struct listeners *ear
         struct listener *listener = find(earlier, opened, asked);
 
         if (!listener)
-            listener = open_one(asked, settings, opened->workers);
+            listener = open_one(asked, settings, opened->workers, earlier != NULL);
         if (!listener) {
             snprintf(refusal, sizeof refusal, "--frontend: %s: cannot listen: %s", address_format(asked, text),
                      strerror(errno));
@@ -125,6 +127,17 @@ const char *listeners_open(struct listeners *opened, const struct listeners *ear
         opened->all[opened->count++] = listener;
     }
     return NULL;
+}
+
+void listeners_let_in(const struct listeners *listeners, const struct listeners *earlier) {
+    for (int i = 0; i < listeners->count; i++) {
+        const struct listener *listener = listeners->all[i];
+
+        if (address_is_local(&listener->address) || listeners_have(earlier, listener))
+            continue;
+        for (int worker = 0; worker < listeners->workers; worker++)
+            address_let_in(listener->fd[worker]);
+    }
 }
 
 void listeners_leave(const struct listeners *listeners, const struct listeners *stay) {

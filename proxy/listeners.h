@@ -26,10 +26,13 @@ struct listeners {
 
 /*
  * One for each frontend: those that are among the earlier ones are taken over from there, the others opened. NULL, or
- * one line that says why nothing has changed, valid until the next call. *opened says in how many workers.
+ * one line that says why nothing has changed, valid until the next call. *opened says in how many workers. Where there
+ * are earlier ones, nobody is let in at others by TCP until listeners_let_in: a worker may fail to be there.
  */
 const char *listeners_open(struct listeners *opened, const struct listeners *earlier,
                            const struct proxy_settings *settings);
+
+void listeners_let_in(const struct listeners *listeners, const struct listeners *earlier);
 
 /* listeners may be NULL: there are none. */
 bool listeners_have(const struct listeners *listeners, const struct listener *listener);

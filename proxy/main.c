@@ -58,7 +58,7 @@ static const char *add_certificate(const char *file) {
 
 static const char *parse_pem_file(void *target, const char *value) {
     (void)target;
-    return add_certificate(value);
+    return *value ? add_certificate(value) : "must not be empty";
 }
 
 /* A name is asked for later, once, when all that can be refused at once has not been. */
@@ -163,6 +163,8 @@ static const char *parse_cpus(void *target, const char *value) {
 static const char *parse_ocsp(void *target, const char *value) {
     struct file_list *files = target;
 
+    if (!*value)
+        return "must not be empty";
     if (files->count == FILES_MAX)
         return "more than 1024 files";
     files->file[files->count++] = value;
@@ -468,7 +470,7 @@ static const char *read_command_line(void) {
     settings.pem_dir = NULL;
     reason = options_read(&table, argument_count, arguments, &first);
     for (int i = first; !reason && i < argument_count; i++)
-        reason = add_certificate(arguments[i]);
+        reason = *arguments[i] ? add_certificate(arguments[i]) : "CERT.pem: must not be empty";
     if (reason)
         return reason;
     /* What it has of certificates, or of frontends, stands for all that the file has. */

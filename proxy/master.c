@@ -28,6 +28,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* While long connections drain, so many generations of workers may be there at once. */
@@ -38,6 +39,7 @@ struct configuration {
     struct proxy_settings *settings;
     struct tls_contexts tls;
     int access_log;            /* -1: none */
+    bool access_log_is_new;    /* made for this configuration, of which it is not sure yet that it is used */
     struct backends *backends; /* the addresses of the backend, in shared memory */
     struct listeners listeners;
 };
@@ -90,6 +92,26 @@ static const char *find_store(struct master *master, const struct proxy_settings
     return NULL;
 }
 
+/* False with errno set. */
+static bool open_access_log(struct configuration *configuration) {
+    const char *file = configuration->settings->access_log;
+
+    if (!file)
+        return true;
+    if (configuration->settings->test_only)
+        return access_log_can_be_opened(file);
+    configuration->access_log = access_log_open(file, &configuration->access_log_is_new);
+    return configuration->access_log >= 0;
+}
+
+/* Of a configuration that is refused, unless a worker has been there that wrote to it. */
+static void remove_access_log(const struct configuration *configuration) {
+    struct stat file;
+
+    if (configuration->access_log_is_new && fstat(configuration->access_log, &file) == 0 && file.st_size == 0)
+        unlink(configuration->settings->access_log);
+}
+
 /* NULL and all of it, or why it is refused and nothing of it. */
 static const char *make_configuration(struct configuration *made, struct proxy_settings *settings,
                                       struct master *master) {
@@ -104,9 +126,7 @@ static const char *make_configuration(struct configuration *made, struct proxy_s
         reason = tls_contexts_new(&made->tls, settings, store, master->ticket_keys, master->sync);
     if (reason)
         return reason;
-    if (settings->access_log)
-        made->access_log = access_log_open(settings->access_log);
-    if (settings->access_log && made->access_log < 0) {
+    if (!open_access_log(made)) {
         snprintf(refusal, sizeof refusal, "--access-log: %.255s: %s", settings->access_log, strerror(errno));
         tls_contexts_free(&made->tls);
         return refusal;
@@ -117,6 +137,7 @@ static const char *make_configuration(struct configuration *made, struct proxy_s
 
 /* Its sockets are no longer its own. */
 static void free_configuration(struct configuration *configuration) {
+    remove_access_log(configuration);
     tls_contexts_free(&configuration->tls);
     backends_free(configuration->backends);
     settings_free(configuration->settings);
@@ -250,6 +271,7 @@ static void take_back(void) {
     if (starting.pid != getpid())
         return;
     listeners_unlink(&starting.master->current.listeners);
+    remove_access_log(&starting.master->current);
     remove_files(starting.master);
 }
 
@@ -336,11 +358,14 @@ static const char *make_next(struct master *master, struct configuration *next) 
     return reason;
 }
 
-/* Workers of before still have the sockets of frontends that are no more: they take who is in the queues. */
-static void renewed(void *context) {
+/* Workers that retire still have the sockets of frontends that are no more: they take who is in the queues. */
+static void renewed(bool is_there, void *context) {
     struct master *master = context;
+    const struct listeners *next = &master->current.listeners, *old = &master->other->listeners;
 
-    listeners_leave(&master->other->listeners, &master->current.listeners);
+    if (is_there)
+        listeners_let_in(next, old);
+    listeners_leave(is_there ? old : next, is_there ? next : old);
 }
 
 static void tell_new_frontends(const struct listeners *listeners, const struct listeners *earlier) {
@@ -376,10 +401,10 @@ static void reload(struct master *master) {
             master->current = old;
             set_up_pool(master);
             show_frontends(master, &next.listeners, &old.listeners, false);
-            listeners_leave(&next.listeners, &old.listeners);
             listeners_close(&next.listeners, &old.listeners);
         } else {
             set_clocks(master);
+            master->current.access_log_is_new = false;
             master->privileges.root = next.settings->chroot; /* the same, in memory that stays */
             tell_new_frontends(&next.listeners, &old.listeners);
             show_frontends(master, &old.listeners, &next.listeners, false);
@@ -558,8 +583,10 @@ int master_run(struct proxy_settings *settings, settings_reader *reread) {
     stats_add(&master.stats.master->generation, 1);
     master.admission = admission_new(settings->maxconn, master.pool.workers * GENERATIONS);
     hold_signals_back(true);
-    if (!open_all(&master))
+    if (!open_all(&master)) {
+        remove_access_log(&master.current);
         return EXIT_USAGE;
+    }
     show_frontends(&master, &master.current.listeners, NULL, true);
     starting = (struct start){&master, getpid()};
     atexit(take_back);
@@ -572,6 +599,7 @@ int master_run(struct proxy_settings *settings, settings_reader *reread) {
         log_to_syslog(settings->syslog_facility);
     prefork_start(&master.pool, EV_DEFAULT);
     starting.pid = 0;
+    master.current.access_log_is_new = false;
     hold_signals_back(false);
     set_clocks(&master);
     if (!settings->daemon)

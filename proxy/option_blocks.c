@@ -108,7 +108,9 @@ static const char *begin_frontend(const char *where) {
 
 /* An IPv6 number has no brackets here. */
 static const char *parse_host_and_port(struct address *address) {
+    static char refusal[512];
     char text[512];
+    const char *reason;
 
     if (!front.host)
         return "host: is missing";
@@ -119,7 +121,11 @@ static const char *parse_host_and_port(struct address *address) {
     if (strlen(front.host) + strlen(front.port) + sizeof "[]:" > sizeof text)
         return "host: too long";
     snprintf(text, sizeof text, *front.host == '[' ? "%s:%s" : "[%s]:%s", front.host, front.port);
-    return address_parse(address, text);
+    reason = address_parse(address, text);
+    if (!reason)
+        return NULL;
+    snprintf(refusal, sizeof refusal, "%.255s, port %.32s: %s", front.host, front.port, reason);
+    return refusal;
 }
 
 static const char *end_frontend(void) {

@@ -6,6 +6,7 @@
  * ID context). Hosts with the same settings come to the same.
  */
 #include <openssl/ssl.h>
+#include <openssl/x509.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -16,7 +17,13 @@ struct session_identity {
 /* That of a proxy of which nothing particular is asked. */
 struct session_identity session_identity(void);
 
-/* Adds something that a session depends on; the order does not matter. False: out of memory. */
+/*
+ * Adds something more that a session depends on: what is added in another order comes to something else. False: out of
+ * memory, and what it is then is not to be used.
+ */
 bool session_identity_add(struct session_identity *identity, const void *bytes, size_t length);
+
+/* The same of certificates, in whatever order they are. */
+bool session_identity_add_certificates(struct session_identity *identity, const STACK_OF(X509) * certificates);
 
 #endif

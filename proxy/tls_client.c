@@ -9,6 +9,7 @@
 #include "tls_policy.h"
 #include "tls_reason.h"
 
+#include <ctype.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
@@ -85,6 +86,20 @@ bool tls_context_prepare_client(SSL *ssl) {
     return !client->last || !SSL_SESSION_is_resumable(client->last) || SSL_set_session(ssl, client->last) == 1;
 }
 
+/* Labels with points between them. */
+static bool is_host_name(const char *name) {
+    size_t label;
+
+    for (;; name += label + 1) {
+        label = strcspn(name, ".");
+        for (size_t i = 0; i < label; i++)
+            if (!isalnum((unsigned char)name[i]) && name[i] != '-' && name[i] != '_')
+                return false;
+        if (!label || !name[label])
+            return label > 0;
+    }
+}
+
 static const char *set_up_name(SSL_CTX *context, struct tls_client *client, const char *name) {
     X509_VERIFY_PARAM *wanted = SSL_CTX_get0_param(context);
 
@@ -92,6 +107,8 @@ static const char *set_up_name(SSL_CTX *context, struct tls_client *client, cons
         return NULL; /* SNI has no addresses: RFC 6066, section 3 */
     if (strlen(name) > HOST_NAME_MAX_BYTES)
         return "--verify-name: longer than 255 characters";
+    if (!is_host_name(name))
+        return tls_reason("--verify-name: %s: neither a host name nor an address", name);
     X509_VERIFY_PARAM_set_hostflags(wanted, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
     if (X509_VERIFY_PARAM_set1_host(wanted, name, 0) != 1)
         return "out of memory";

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
@@ -93,9 +94,21 @@ def running(name: str, *arguments: str, within: Sequence[str] = (), frontends: i
         process.kill()  # its workers end with it
         process.wait()
         server._errors_reader.join(5)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # one that hangs: it would hold the pipe that is read here
+        server._errors_reader.join()
         assert process.stdout and process.stderr
         process.stdout.close()
         process.stderr.close()
+
+
+def preloaded(name: str, tmp_path: Path, setting: str) -> list[str]:
+    """A command that runs another with a library, made of a C file here, and what this looks for in its environment."""
+    library = tmp_path / f"{name}.so"
+    if not library.exists():
+        subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", str(library),
+                        str(Path(__file__).with_name(f"{name}.c"))], check=True)
+    return ["env", f"LD_PRELOAD={library}", setting, "ASAN_OPTIONS=verify_asan_link_order=0"]
 
 
 def run(name: str, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:

@@ -62,6 +62,68 @@ def test_a_backend_that_nobody_can_reach_is_refused(to: str, complaint: str, ecd
     assert refusal("-b", to, ecdsa) == f"--backend: {to}: {complaint}"
 
 
+def test_what_is_refused_takes_one_line_whatever_is_in_it(ecdsa: str, tmp_path: Path) -> None:
+    assert refusal("-b", "a\nb", ecdsa) == "--backend: a?b: not HOST:PORT or a path that begins with /"
+    assert refusal("-b", "127.0.0.1:1", tmp_path / "no\n\x1b[2Jfile") == \
+        f"{tmp_path}/no??[2Jfile: cannot be read: No such file or directory"
+    assert refusal("-b", "127.0.0.1:1", "-n", "\x7f", ecdsa) == "--workers: ?: not a whole number"
+    config = tmp_path / "proxy.conf"
+    config.write_text("workers = 1\r2\n")
+    assert refusal("--config", config, ecdsa) == f"{config}:1: workers: 1?2: not a whole number"
+
+
+@pytest.mark.parametrize(("words", "complaint"), [
+    (["--pem-file", ""], "--pem-file: : must not be empty"),
+    ([""], "CERT.pem: must not be empty"),
+    (["--ocsp", ""], "--ocsp: : must not be empty"),
+    (["--idle-timeout", "0.0000001ms"], "--idle-timeout: 0.0000001ms: not a time such as 500ms, 5s or 2m"),
+    (["--workers", "9" * 5000], f"--workers: {'9' * 255}: not a whole number"),
+    (["--alpn", "h2,a b"], "--alpn: h2,a b: the name of a protocol has no blank in it, and nothing invisible"),
+    (["--alpn", "h\u00fc"], "--alpn: h\u00fc: the name of a protocol has no blank in it, and nothing invisible"),
+    *((["--client", "--verify-name", name], f"--verify-name: {name}: neither a host name nor an address")
+      for name in ("a b", "*.example.org", "example..org", "example.org.", ".", "b\u00fccher.example", "example:443")),
+])
+def test_a_value_without_sense_is_refused(words: list[str], complaint: str, ecdsa: str) -> None:
+    assert refusal("-b", "127.0.0.1:1", *words, *([] if "--client" in words else [ecdsa])) == complaint
+
+
+def test_a_file_that_is_no_pid_file_is_not_written_over(ecdsa: str, tmp_path: Path) -> None:
+    pem = Path(shutil.copy(ecdsa, tmp_path / "served.pem"))
+    for more in ([], ["-t"]):
+        assert refusal("-b", "127.0.0.1:1", "-f", "127.0.0.1:0", "--pidfile", pem, *more, pem) == \
+            f"--pidfile: {pem}: holds something else than a process number"
+        assert pem.read_text() == Path(ecdsa).read_text()
+        long = tmp_path / ("p" * 300)
+        assert refusal("-b", "127.0.0.1:1", "-f", "127.0.0.1:0", "--pidfile", long, *more, pem) == \
+            f"--pidfile: {str(long)[:255]}: File name too long"
+
+
+def test_no_access_log_is_made_for_a_configuration_that_is_not_used(ecdsa: str, tmp_path: Path) -> None:
+    log, nowhere = tmp_path / "log", tmp_path / "no" / "log"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        used = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert refusal("-b", "127.0.0.1:1", "-f", used, "--access-log", log, ecdsa) == \
+            f"--frontend: {used}: cannot listen: Address already in use"
+        assert not log.exists()
+        with backend(echo) as to, configured(tmp_path, to) as (server, config, _):
+            text = config.read_text()
+            config.write_text(f"{text}access-log = {log}\nfrontend = {used}\n")
+            reload(server)
+            assert counters(server)["reloads_refused"] == 1 and not log.exists()
+            config.write_text(f"{text}access-log = {log}\n")
+            reload(server)
+            assert counters(server)["reloads"] == 1 and log.exists()
+            config.write_text(f"{text}access-log = {log}\nfrontend = {used}\n")
+            reload(server)
+            assert counters(server)["reloads_refused"] == 2 and log.exists(), "it is in use, though empty"
+            assert run("proxy", "-t", "--config", str(config)).returncode == 0 and log.exists()
+    log.unlink()
+    assert run("proxy", "-t", "-b", "127.0.0.1:1", "--access-log", str(log), ecdsa).returncode == 0
+    assert not log.exists()
+    assert refusal("-t", "-b", "127.0.0.1:1", "--access-log", nowhere, ecdsa) == \
+        f"--access-log: {nowhere}: No such file or directory"
+
+
 def test_a_time_without_sense_is_refused(ecdsa: str) -> None:
     for time in ("5ms", "0.00001s"):
         assert refusal("-b", "127.0.0.1:1", "--backend-refresh", time, ecdsa) == \

@@ -335,6 +335,24 @@ def test_a_certificate_may_be_for_clients_with_a_certificate_only(
         tmp_path, asks("site1", *required), f"pem-file = {authority.issue('site1', host('site1'), key='rsa:2048')}")
 
 
+@pytest.mark.parametrize("where", ["all", "frontend", "certificate"])
+def test_authorities_of_clients_are_read_also_where_nobody_is_asked(where: str, sites: dict[str, Path],
+                                                                    tmp_path: Path) -> None:
+    """A path that is wrong shows when it is written, not when somebody asks for certificates one day."""
+    site, path = f"cert = {sites['site1']}", tmp_path / "nowhere"
+    lines = (f"client-ca = {path}", "client-verify = none")
+    whole = {"all": [block("pem-file", site), *lines],
+             "frontend": [frontend(block("pem-file", site), *lines)],
+             "certificate": [block("pem-file", site, *lines)]}[where]
+    place = "3: frontend: " if where == "frontend" else ""
+    assert refusal(tmp_path, *whole) == f"{place}--client-ca: {path}: cannot be read: No such file or directory"
+    path.write_text("no certificate\n")
+    assert refusal(tmp_path, *whole) == f"{place}--client-ca: {path}: no certificate can be read"
+    path.write_text(sites["default"].read_text())
+    with proxy(tmp_path, *whole, *([] if where == "frontend" else [frontend()])) as server:
+        assert is_served(server.address, None, client_with(V13, None))
+
+
 @pytest.mark.parametrize("word", ["client-verify = none", "client-ca = x", "ocsp-resp-file = x",
                                   "ocsp-verify-staple = on"])
 def test_what_a_certificate_has_for_clients_is_refused_where_there_are_none(word: str, sites: dict[str, Path],
@@ -397,7 +415,8 @@ def test_sessions_are_common_to_frontends_of_which_nothing_particular_is_asked(
     ((frontend(at=("host = localhost", 'port = ""')),), "3: frontend: port: is missing"),
     ((frontend(at=("port = 443",)),), "3: frontend: host: is missing"),
     ((frontend(at=("host = /some.sock", "port = 443")),), "3: frontend: port: a UNIX socket has none"),
-    ((frontend(at=("host = localhost", "port = http")),), "3: frontend: the port is not a number"),
+    ((frontend(at=("host = localhost", "port = http")),),
+     "3: frontend: localhost, port http: the port is not a number"),
     ((frontend(at=("host = no.such.host.invalid", "port = 443")),), "3: frontend: "),
     (("workers = 1", frontend("nonsense = 1")), "7: frontend: nonsense: 1: unknown option"),
     ((frontend("workers = 2"),), "6: frontend: workers: 2: unknown option"),

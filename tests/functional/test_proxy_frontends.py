@@ -2,19 +2,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import random
+import select
 import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from programs import Running, is_alive, make_certificate, run, running
+from programs import Running, is_alive, make_certificate, preloaded, run, running
 from proxies import backend, client_context, counters, echo, eventually
 from test_proxy_life import add_up, loaded, reload
 from test_proxy_names import common_name
@@ -61,7 +64,8 @@ def shown(server: Running) -> dict[str, dict]:
 
 
 @contextlib.contextmanager
-def configured(folder: Path, to: str, frontends: int, *lines: str) -> Iterator[tuple[Running, Callable[..., None]]]:
+def configured(folder: Path, to: str, frontends: int, *lines: str,
+               within: Sequence[str] = ()) -> Iterator[tuple[Running, Callable[..., None]]]:
     """A proxy with a file of these lines, and what replaces them."""
     pem, config = make_certificate(folder, name="served")[2], folder / "proxy.conf"
 
@@ -69,7 +73,7 @@ def configured(folder: Path, to: str, frontends: int, *lines: str) -> Iterator[t
         config.write_text("\n".join(["stats = 127.0.0.1:0", f"backend = {to}", f"pem-file = {pem}", *others, ""]))
 
     write(*lines)
-    with running("proxy", "--config", str(config), frontends=frontends) as server:
+    with running("proxy", "--config", str(config), frontends=frontends, within=within) as server:
         yield server, write
 
 
@@ -256,3 +260,47 @@ def test_reloads_leave_no_descriptor_of_frontends_that_have_gone(tmp_path: Path)
         write("quiet = yes", "frontend = 127.0.0.1:0")
         reload(server)
         assert descriptors() == before and visit(server.address) == "served"
+
+
+def begin_to_connect(address: str) -> socket.socket:
+    if address.startswith("/"):
+        return dial(address)
+    host, _, port = address.rpartition(":")
+    plain = socket.socket()
+    plain.setblocking(False)
+    assert plain.connect_ex((host, int(port))) == errno.EINPROGRESS
+    return plain
+
+
+def come_to_an_end(plain: socket.socket) -> str:
+    with plain:
+        assert select.select([], [plain], [], 60)[1]
+        if plain.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED:
+            return "refused"
+        plain.settimeout(60)
+        return talk(plain)
+
+
+@pytest.mark.parametrize(("kind", "forks", "outcome"),
+                         [("tcp", 0, "refused"), ("tcp", 1, "refused"), ("unix", 1, "served")])
+def test_a_reload_that_cannot_fork_resets_nobody_who_has_come_to_a_new_frontend(
+        kind: str, forks: int, outcome: str, tmp_path: Path) -> None:
+    """Some of the new workers may be there already when the next one cannot be forked."""
+    first, fails = own_address(), tmp_path / "fails"
+    second = own_address() if kind == "tcp" else str(tmp_path / "second.sock")
+    with backend(echo) as to, \
+            configured(tmp_path, to, 1, "workers = 2", f"frontend = {first}",
+                       within=preloaded("fork_fails", tmp_path, f"FORK_FAILS={fails}")) as (server, write):
+        write("workers = 2", f"frontend = {first}", f"frontend = {second}")
+        fails.write_text(str(forks))
+        server.process.send_signal(signal.SIGHUP)
+        eventually((tmp_path / "fails.waits").exists, "the master forks")
+        with ThreadPoolExecutor(10) as threads:
+            coming = [threads.submit(come_to_an_end, begin_to_connect(second)) for _ in range(10)]
+            fails.unlink()
+            assert {one.result() for one in coming} == {outcome}
+        eventually(lambda: counters(server)["reloads_refused"] == 1, "the reload is refused")
+        assert server.errors == ["proxy: reload: fork: Resource temporarily unavailable: the old configuration stays"]
+        assert is_refused(second) and visit(first) == "served"
+        reload(server)
+        assert visit(second) == visit(first) == "served"

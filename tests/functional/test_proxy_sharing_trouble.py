@@ -6,14 +6,13 @@ import os
 import random
 import signal
 import ssl
-import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
 from hosts import Wire, applied, by_id, farm, have_met, host, rejected, shared, sync_process, visit
-from programs import Running
+from programs import Running, preloaded
 from proxies import backend, echo, eventually
 
 
@@ -59,15 +58,6 @@ def test_a_peer_that_does_not_answer_for_a_while_is_asked_again(ecdsa: str) -> N
                 assert shared(new)["sessions_applied"] == 5
         finally:
             wire.close()
-
-
-def preloaded(name: str, tmp_path: Path, setting: str) -> list[str]:
-    """A command that runs another with a library, made of a C file here, and what this looks for in its environment."""
-    library = tmp_path / f"{name}.so"
-    if not library.exists():
-        subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", str(library),
-                        str(Path(__file__).with_name(f"{name}.c"))], check=True)
-    return ["env", f"LD_PRELOAD={library}", setting, "ASAN_OPTIONS=verify_asan_link_order=0"]
 
 
 def clock(seconds: int, tmp_path: Path) -> list[str]:

@@ -81,9 +81,10 @@ static void times_have_units_and_a_bare_number_is_seconds(void **state) {
 
 static void what_is_not_a_time_is_refused_and_changes_nothing(void **state) {
     (void)state;
-    static const char *const bad[] = {"",     "s",  "-1s", "+1s", " 1s", "1 s", "1h",  "1msx",
-                                      "0x10", "0X", ".5s", "nan", "inf", "1e",  "1us", "999999999999999999999m",
-                                      "1e300"};
+    static const char *const bad[] = {
+        "",      "s",           "-1s",   "+1s", " 1s", "1 s", "1h",  "1msx",
+        "0x10",  "0X",          ".5s",   "nan", "inf", "1e",  "1us", "999999999999999999999m",
+        "1e300", "0.0000001ms", "1e-300"};
     uint64_t value_ns = 42;
 
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
