@@ -182,7 +182,7 @@ bench-sync: deps-bench
 	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" $(PYTHON) scripts/bench-sync
 
 test: deps-test
-	@$(MAKE) --no-print-directory -s -j2 all unit-programs $(DATAGRAM_FLOOD)
+	@$(MAKE) --no-print-directory -s -j2 all unit-programs $(SESSION_RESUMER) $(DATAGRAM_FLOOD)
 	@$(MAKE) --no-print-directory unit functional
 	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
 
@@ -194,7 +194,7 @@ unit: unit-programs
 
 # Two at once: much of a test's time is waiting.
 PYTEST_FLAGS ?= -q -n 2
-functional: all $(DATAGRAM_FLOOD)
+functional: all $(SESSION_RESUMER) $(DATAGRAM_FLOOD)
 	TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" PYTHONPYCACHEPREFIX="$(CURDIR)/build/pycache" \
 	$(PYTHON) -m pytest $(PYTEST_FLAGS) -o cache_dir="$(CURDIR)/build/pytest_cache" --timeout 300 tests/functional
 
