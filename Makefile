@@ -137,13 +137,15 @@ fuzz: deps-test
 	@tests/fuzz/run $(FUZZ) $(FUZZ_SECONDS) $(notdir $(filter $(FUZZ)/fuzz_light_%,$(FUZZ_TARGETS)))
 	@tests/fuzz/run $(FUZZ) $(FUZZ_SECONDS) $(notdir $(filter-out $(FUZZ)/fuzz_light_%,$(FUZZ_TARGETS)))
 
-# What a session costs that is looked up, and a flood of datagrams: tests/bench/.
+# What a session costs that is looked up, a client of any of a million sessions, and a flood of datagrams: tests/bench/.
 SESSION_STORE_COST := $(BUILD)/bench/session-store-cost
+SESSION_RESUMER := $(BUILD)/bench/session-resumer
 DATAGRAM_FLOOD := $(BUILD)/bench/datagram-flood
 $(BUILD)/obj/tests/bench/%.o: ALL_CFLAGS += -Iproxy
 $(SESSION_STORE_COST): $(BUILD)/obj/tests/bench/session_store_cost.o $(BUILD)/proxy.a $(BUILD)/common.a
+$(SESSION_RESUMER): $(BUILD)/obj/tests/bench/session_resumer.o $(BUILD)/common.a
 $(DATAGRAM_FLOOD): $(BUILD)/obj/tests/bench/datagram_flood.o $(BUILD)/common.a
-$(SESSION_STORE_COST) $(DATAGRAM_FLOOD):
+$(SESSION_STORE_COST) $(SESSION_RESUMER) $(DATAGRAM_FLOOD):
 	@mkdir -p $(@D)
 	@echo "link $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
@@ -176,11 +178,11 @@ bench-backend: deps-bench
 # What sharing sessions between hosts is worth and costs: about a quarter of an hour.
 .PHONY: bench-sync
 bench-sync: deps-bench
-	@$(MAKE) --no-print-directory -s -j2 all $(SESSION_STORE_COST) $(DATAGRAM_FLOOD)
+	@$(MAKE) --no-print-directory -s -j2 all $(SESSION_STORE_COST) $(SESSION_RESUMER) $(DATAGRAM_FLOOD)
 	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" $(PYTHON) scripts/bench-sync
 
 test: deps-test
-	@$(MAKE) --no-print-directory -s -j2 all unit-programs $(DATAGRAM_FLOOD)
+	@$(MAKE) --no-print-directory -s -j2 all unit-programs $(SESSION_RESUMER) $(DATAGRAM_FLOOD)
 	@$(MAKE) --no-print-directory unit functional
 	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
 
@@ -192,7 +194,7 @@ unit: unit-programs
 
 # Two at once: much of a test's time is waiting.
 PYTEST_FLAGS ?= -q -n 2
-functional: all $(DATAGRAM_FLOOD)
+functional: all $(SESSION_RESUMER) $(DATAGRAM_FLOOD)
 	TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" PYTHONPYCACHEPREFIX="$(CURDIR)/build/pycache" \
 	$(PYTHON) -m pytest $(PYTEST_FLAGS) -o cache_dir="$(CURDIR)/build/pytest_cache" --timeout 300 tests/functional
 

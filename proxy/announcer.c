@@ -7,29 +7,46 @@
 /* A withdrawal that is lost leaves a dead session alive elsewhere: it is told so often more, so far apart. */
 #define TOLD_AGAIN   2
 #define TELL_AGAIN_S 0.1
-/* A datagram costs more than a session: what is born within this time shares one. */
-#define COLLECT_US 500
+/*
+ * A datagram costs more than a session, here and where it wakes somebody up: what is born within this time shares one.
+ * So however many there are, they take no more than so many datagrams a second, until those are full.
+ */
+#define COLLECT_US 1000
 
-static void flush(struct ev_loop *loop, ev_timer *timer, int events) {
-    (void)loop, (void)events;
-    struct announcer *announcer = timer->data;
-
-    sync_outbox_flush(&announcer->outbox);
+static void look_again(struct announcer *announcer, uint64_t in_us) {
+    ev_timer_set(&announcer->collect, (ev_tstamp)in_us / 1e6, 0.);
+    ev_timer_start(announcer->loop, &announcer->collect);
 }
 
 /* To all, with whatever else there is to tell by then. */
 static void tell(struct announcer *announcer, const struct sync_message *message, uint64_t born_us) {
     sync_outbox_add(&announcer->outbox, message, born_us);
-    if (ev_is_active(&announcer->collect))
-        return;
-    ev_timer_set(&announcer->collect, COLLECT_US / 1e6, 0.);
-    ev_timer_start(announcer->loop, &announcer->collect);
+    if (!ev_is_active(&announcer->collect))
+        look_again(announcer, COLLECT_US);
+}
+
+/* What is left to wait for what was collected, 0: nothing. */
+static uint64_t left_us(const struct announcer *announcer) {
+    uint64_t due_us = announcer->outbox.batch_date_us + COLLECT_US, now_us = realtime_ns() / 1000;
+
+    /* A clock that was set back makes nobody wait for longer. */
+    return due_us > now_us && due_us <= now_us + COLLECT_US ? due_us - now_us : 0;
 }
 
 void announcer_look(struct announcer *announcer) {
-    uint64_t oldest_us = announcer->outbox.batch_date_us;
+    if (announcer->outbox.batch_date_us && !left_us(announcer))
+        sync_outbox_flush(&announcer->outbox);
+}
 
-    if (oldest_us && realtime_ns() / 1000 >= oldest_us + COLLECT_US)
+/* The timer is of the first of those collected since it was last idle, and those may have left already. */
+static void time_passed(struct ev_loop *loop, ev_timer *timer, int events) {
+    (void)loop, (void)events;
+    struct announcer *announcer = timer->data;
+    uint64_t wait_us = announcer->outbox.batch_date_us ? left_us(announcer) : 0;
+
+    if (wait_us)
+        look_again(announcer, wait_us);
+    else
         sync_outbox_flush(&announcer->outbox);
 }
 
@@ -57,7 +74,7 @@ static void tell_dels_again(struct ev_loop *loop, ev_timer *timer, int events) {
 
 bool announcer_begin(struct announcer *announcer, struct ev_loop *loop) {
     announcer->loop = loop;
-    ev_init(&announcer->collect, flush);
+    ev_init(&announcer->collect, time_passed);
     announcer->collect.data = announcer;
     ev_init(&announcer->tell_again, tell_dels_again);
     announcer->tell_again.repeat = TELL_AGAIN_S;

@@ -13,10 +13,18 @@
 /* Below this, one shard: a small cache must hold as many sessions as it was given, however their IDs fall. */
 #define SESSIONS_TO_SHARD 4096
 #define SHARDS            16
+/* Of the processor's cache, and what is fetched of a slot before it is known that it is the one. */
+#define LINE_BYTES  64
+#define USUAL_BYTES 256
 
-struct slot {
+/* What is followed to a slot. Apart from it, so that a million of them are still near the processor. */
+struct link {
     uint32_t chain; /* next in the bucket, or next free */
     uint32_t older, newer;
+    uint32_t hash; /* of the ID */
+};
+
+struct slot {
     uint16_t length; /* 0: withdrawn, its ID is all that is remembered */
     uint8_t id_length;
     uint8_t id[SESSION_ID_MAX];
@@ -30,8 +38,9 @@ struct shard {
     uint32_t free, oldest, newest;
     uint32_t touched; /* slots above this number were never used: a store takes memory as it fills */
     uint32_t count;
-    uint32_t *bucket; /* the same address in every worker: mapped before the fork */
-    uint8_t *memory;  /* of the slots; slot 0 is not used */
+    uint32_t *bucket;  /* the same address in every worker: mapped before the fork */
+    struct link *link; /* of the slots; slot 0 is not used */
+    uint8_t *memory;
     size_t slot_bytes;
 } __attribute__((aligned(64)));
 
@@ -64,6 +73,7 @@ static void shard_init(struct shard *shard, uint32_t slots, size_t session_bytes
     while (shard->buckets < slots)
         shard->buckets *= 2;
     shard->bucket = shared_memory_new(shard->buckets * sizeof *shard->bucket);
+    shard->link = shared_memory_new((slots + (size_t)1) * sizeof *shard->link);
     shard->slot_bytes = (sizeof(struct slot) + session_bytes + 7) / 8 * 8;
     shard->memory = shared_memory_new((slots + (size_t)1) * shard->slot_bytes);
 }
@@ -107,51 +117,69 @@ static uint32_t *bucket_of(struct shard *shard, uint32_t hash) {
     return &shard->bucket[(hash / SHARDS) & (shard->buckets - 1)];
 }
 
-/* The link that leads to the slot with this ID, or to NONE. */
-static uint32_t *find(struct shard *shard, uint32_t hash, const uint8_t *id, size_t id_length) {
-    uint32_t *link = bucket_of(shard, hash);
+/* What lies far apart is fetched at once, as far as a session usually goes, and not one after the other. */
+static void fetch_ahead(const struct shard *shard, uint32_t index) {
+    const struct link *link = &shard->link[index];
+    const uint8_t *slot = (const uint8_t *)slot_at(shard, index);
 
-    while (*link != NONE) {
-        struct slot *slot = slot_at(shard, *link);
-        if (slot->id_length == id_length && memcmp(slot->id, id, id_length) == 0)
-            break;
-        link = &slot->chain;
-    }
-    return link;
+    for (size_t at = 0; at < USUAL_BYTES; at += LINE_BYTES)
+        __builtin_prefetch(slot + at);
+    __builtin_prefetch(&shard->link[link->older], 1);
+    __builtin_prefetch(&shard->link[link->newer], 1);
 }
 
-static void unlink_age(struct shard *shard, struct slot *slot) {
-    *(slot->older == NONE ? &shard->oldest : &slot_at(shard, slot->older)->newer) = slot->newer;
-    *(slot->newer == NONE ? &shard->newest : &slot_at(shard, slot->newer)->older) = slot->older;
+/* Where the number of the slot with this ID is, or NONE. */
+static uint32_t *find(struct shard *shard, uint32_t hash, const uint8_t *id, size_t id_length) {
+    uint32_t *at = bucket_of(shard, hash);
+
+    for (; *at != NONE; at = &shard->link[*at].chain) {
+        const struct slot *slot = slot_at(shard, *at);
+        if (shard->link[*at].hash != hash)
+            continue;
+        fetch_ahead(shard, *at);
+        if (slot->id_length == id_length && memcmp(slot->id, id, id_length) == 0)
+            break;
+    }
+    return at;
+}
+
+static void unlink_age(struct shard *shard, uint32_t index) {
+    const struct link *link = &shard->link[index];
+
+    *(link->older == NONE ? &shard->oldest : &shard->link[link->older].newer) = link->newer;
+    *(link->newer == NONE ? &shard->newest : &shard->link[link->newer].older) = link->older;
 }
 
 static void link_newest(struct shard *shard, uint32_t index) {
-    struct slot *slot = slot_at(shard, index);
+    struct link *link = &shard->link[index];
 
-    slot->older = shard->newest;
-    slot->newer = NONE;
-    *(slot->older == NONE ? &shard->oldest : &slot_at(shard, slot->older)->newer) = index;
+    link->older = shard->newest;
+    link->newer = NONE;
+    *(link->older == NONE ? &shard->oldest : &shard->link[link->older].newer) = index;
     shard->newest = index;
 }
 
-/* Takes the slot that link leads to out of its bucket and the order of use, wipes it, and makes it free. */
-static void drop(struct shard *shard, uint32_t *link) {
-    uint32_t index = *link;
+/* Takes the slot whose number is there out of its bucket and the order of use, wipes it, and makes it free. */
+static void drop(struct shard *shard, uint32_t *at) {
+    uint32_t index = *at;
+    struct link *link = &shard->link[index];
     struct slot *slot = slot_at(shard, index);
 
-    *link = slot->chain;
-    unlink_age(shard, slot);
+    *at = link->chain;
+    unlink_age(shard, index);
     explicit_bzero(slot->bytes, slot->length);
     slot->length = 0;
-    slot->chain = shard->free;
+    link->chain = shard->free;
     shard->free = index;
     shard->count--;
 }
 
 static void drop_oldest(struct shard *shard) {
-    const struct slot *slot = slot_at(shard, shard->oldest);
+    uint32_t *at = bucket_of(shard, shard->link[shard->oldest].hash);
 
-    drop(shard, find(shard, hash_id(slot->id, slot->id_length), slot->id, slot->id_length));
+    while (*at != shard->oldest)
+        at = &shard->link[*at].chain;
+    drop(shard, at);
 }
 
 /* A slot that is in no list: a free one, a new one, or that of the session that was used longest ago. */
@@ -168,7 +196,7 @@ static uint32_t take_slot(struct shard *shard, uint64_t now_s, enum session_put_
         drop_oldest(shard);
     }
     index = shard->free;
-    shard->free = slot_at(shard, index)->chain;
+    shard->free = shard->link[index].chain;
     return index;
 }
 
@@ -185,7 +213,8 @@ static enum session_put_result put(struct shard *shard, uint32_t hash, const uin
     if (length)
         memcpy(slot->bytes, bytes, length);
     slot->expires_s = expires_s;
-    slot->chain = *bucket;
+    shard->link[index].hash = hash;
+    shard->link[index].chain = *bucket;
     *bucket = index;
     link_newest(shard, index);
     shard->count++;
@@ -200,15 +229,15 @@ enum session_put_result session_store_put(struct session_store *store, const uin
                                           const uint8_t *bytes, size_t length, uint64_t now_s, uint64_t expires_s) {
     enum session_put_result result;
     struct shard *shard;
-    uint32_t hash, *link;
+    uint32_t hash, *at;
 
     if (!fits(store, id_length, length))
         return SESSION_TOO_LARGE;
     hash = hash_id(id, id_length);
     shard = lock_shard(store, hash);
-    link = find(shard, hash, id, id_length);
-    if (*link != NONE)
-        drop(shard, link);
+    at = find(shard, hash, id, id_length);
+    if (*at != NONE)
+        drop(shard, at);
     result = put(shard, hash, id, id_length, bytes, length, now_s, expires_s);
     pthread_mutex_unlock(&shard->lock);
     return result;
@@ -224,15 +253,15 @@ enum session_put_result session_store_add(struct session_store *store, const uin
                                           bool spare) {
     enum session_put_result result;
     struct shard *shard;
-    uint32_t hash, *link;
+    uint32_t hash, *at;
 
     if (!fits(store, id_length, length))
         return SESSION_TOO_LARGE;
     hash = hash_id(id, id_length);
     shard = lock_shard(store, hash);
-    link = find(shard, hash, id, id_length);
-    if (*link != NONE)
-        result = slot_at(shard, *link)->length ? SESSION_THERE_ALREADY : SESSION_WITHDRAWN;
+    at = find(shard, hash, id, id_length);
+    if (*at != NONE)
+        result = slot_at(shard, *at)->length ? SESSION_THERE_ALREADY : SESSION_WITHDRAWN;
     else if (spare && !has_spare_room(shard, now_s))
         result = SESSION_NO_ROOM;
     else
@@ -243,14 +272,14 @@ enum session_put_result session_store_add(struct session_store *store, const uin
 
 size_t session_store_get(struct session_store *store, const uint8_t *id, size_t id_length, uint8_t *bytes,
                          uint64_t now_s, bool take, bool *expired, uint64_t *expires_s) {
-    uint32_t hash = hash_id(id, id_length), *link;
+    uint32_t hash = hash_id(id, id_length), *at;
     struct shard *shard = lock_shard(store, hash);
     size_t length = 0;
 
     *expired = false;
-    link = find(shard, hash, id, id_length);
-    if (*link != NONE && slot_at(shard, *link)->length) {
-        struct slot *slot = slot_at(shard, *link);
+    at = find(shard, hash, id, id_length);
+    if (*at != NONE && slot_at(shard, *at)->length) {
+        struct slot *slot = slot_at(shard, *at);
         *expired = slot->expires_s <= now_s;
         *expires_s = slot->expires_s;
         if (!*expired) {
@@ -258,10 +287,10 @@ size_t session_store_get(struct session_store *store, const uint8_t *id, size_t 
             memcpy(bytes, slot->bytes, length);
         }
         if (take || *expired) {
-            drop(shard, link);
+            drop(shard, at);
         } else {
-            unlink_age(shard, slot);
-            link_newest(shard, *link);
+            unlink_age(shard, *at);
+            link_newest(shard, *at);
         }
     }
     pthread_mutex_unlock(&shard->lock);
@@ -273,42 +302,42 @@ static bool is_good(const struct slot *slot, uint64_t now_s) {
 }
 
 bool session_store_has(struct session_store *store, const uint8_t *id, size_t id_length, uint64_t now_s) {
-    uint32_t hash = hash_id(id, id_length), *link;
+    uint32_t hash = hash_id(id, id_length), *at;
     struct shard *shard = lock_shard(store, hash);
     bool found;
 
-    link = find(shard, hash, id, id_length);
-    found = *link != NONE && is_good(slot_at(shard, *link), now_s);
+    at = find(shard, hash, id, id_length);
+    found = *at != NONE && is_good(slot_at(shard, *at), now_s);
     pthread_mutex_unlock(&shard->lock);
     return found;
 }
 
 bool session_store_remove(struct session_store *store, const uint8_t *id, size_t id_length) {
-    uint32_t hash = hash_id(id, id_length), *link;
+    uint32_t hash = hash_id(id, id_length), *at;
     struct shard *shard = lock_shard(store, hash);
     bool found;
 
-    link = find(shard, hash, id, id_length);
-    found = *link != NONE && slot_at(shard, *link)->length;
+    at = find(shard, hash, id, id_length);
+    found = *at != NONE && slot_at(shard, *at)->length;
     if (found)
-        drop(shard, link);
+        drop(shard, at);
     pthread_mutex_unlock(&shard->lock);
     return found;
 }
 
 bool session_store_withdraw(struct session_store *store, const uint8_t *id, size_t id_length, uint64_t now_s,
                             uint64_t expires_s) {
-    uint32_t hash = hash_id(id, id_length), *link;
+    uint32_t hash = hash_id(id, id_length), *at;
     struct shard *shard;
     bool found = false;
 
     if (id_length > SESSION_ID_MAX)
         return false;
     shard = lock_shard(store, hash);
-    link = find(shard, hash, id, id_length);
-    if (*link != NONE) {
-        found = slot_at(shard, *link)->length > 0;
-        drop(shard, link);
+    at = find(shard, hash, id, id_length);
+    if (*at != NONE) {
+        found = slot_at(shard, *at)->length > 0;
+        drop(shard, at);
     }
     put(shard, hash, id, id_length, NULL, 0, now_s, expires_s);
     pthread_mutex_unlock(&shard->lock);

@@ -18,7 +18,7 @@
  * To be woken costs more than a datagram: where one comes within this time of the last, or more at once, what comes
  * within it next is taken together. Not where clients wait for an answer.
  */
-#define REST_S 0.002
+#define REST_S 0.001
 /*
  * Of the CPU at a time, where the system lets a process choose (Linux 6.12): who asks for little is not kept waiting by
  * workers for as long as their turns take.

@@ -2,23 +2,29 @@
 /*
  * What a session that is looked up costs, by how many there are: of the store alone, and of all that the TLS library
  * asks for, which makes a session of what was stored. And how much memory a session takes. One line of JSON for each
- * size.
+ * size. All sizes are measured at once and take turns on the CPU, so that whatever makes that slower or faster falls on
+ * all alike: what they cost is CPU time.
  *
  *   session-store-cost SESSIONS...
  */
 #include "clock.h"
 #include "session_store.h"
+#include "shared_memory.h"
 
 #include <openssl/rand.h>
 #include <openssl/ssl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-#define LOOKUPS 400000
-#define NOW     UINT64_C(1000)
+#define MEASURED_NS UINT64_C(400000000) /* CPU time of each figure */
+#define LOOKUPS     4096                /* before the clock is looked at again */
+#define NOW         UINT64_C(1000)
+#define POLL_NS     1000000
 
 /* A session as the proxy keeps it, but for its ID. */
 static size_t make_session(uint8_t *bytes) {
@@ -65,35 +71,56 @@ static long resident_bytes(void) {
     return kib * 1024;
 }
 
-static double cost_ns(struct session_store *store, uint64_t sessions, bool decode) {
-    static uint64_t order[LOOKUPS];
+static void draw(uint64_t *order, uint64_t sessions) {
+    RAND_bytes((uint8_t *)order, LOOKUPS * sizeof *order);
+    for (size_t i = 0; i < LOOKUPS; i++)
+        order[i] %= sessions;
+}
+
+static void look_up(struct session_store *store, uint64_t number, bool decode) {
     uint8_t id[SESSION_ID_MAX], bytes[SESSION_BYTES_MAX];
-    uint64_t begun, expires_s, found = 0;
+    const unsigned char *start = bytes;
+    uint64_t expires_s;
+    size_t length;
     bool expired;
 
-    for (size_t i = 0; i < LOOKUPS; i++) {
-        RAND_bytes((uint8_t *)&order[i], sizeof order[i]);
-        order[i] %= sessions;
-    }
-    begun = process_cpu_ns();
-    for (size_t i = 0; i < LOOKUPS; i++) {
-        const unsigned char *start = bytes;
-        size_t length;
-
-        id_of(order[i], id);
-        length = session_store_get(store, id, sizeof id, bytes, NOW, false, &expired, &expires_s);
-        found += length > 0;
-        if (decode)
-            SSL_SESSION_free(d2i_SSL_SESSION(NULL, &start, (long)length));
-    }
-    if (found != LOOKUPS) {
+    id_of(number, id);
+    length = session_store_get(store, id, sizeof id, bytes, NOW, false, &expired, &expires_s);
+    if (!length) {
         fprintf(stderr, "session-store-cost: a session is missing\n");
         _exit(1);
     }
-    return (double)(process_cpu_ns() - begun) / LOOKUPS;
+    if (decode)
+        SSL_SESSION_free(d2i_SSL_SESSION(NULL, &start, (long)length));
 }
 
-static void measure(uint64_t sessions) {
+static double cost_ns(struct session_store *store, uint64_t sessions, bool decode) {
+    static uint64_t order[LOOKUPS];
+    uint64_t spent = 0, done = 0;
+
+    while (spent < MEASURED_NS) {
+        uint64_t begun;
+
+        draw(order, sessions);
+        begun = process_cpu_ns();
+        for (size_t i = 0; i < LOOKUPS; i++)
+            look_up(store, order[i], decode);
+        spent += process_cpu_ns() - begun;
+        done += LOOKUPS;
+    }
+    return (double)spent / (double)done;
+}
+
+/* Until all are there: of the processes that count themselves in *arrived, so many. */
+static void meet(unsigned *arrived, unsigned wanted) {
+    const struct timespec rest = {.tv_nsec = POLL_NS};
+
+    __atomic_fetch_add(arrived, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(arrived, __ATOMIC_SEQ_CST) < wanted)
+        nanosleep(&rest, NULL);
+}
+
+static void measure(uint64_t sessions, unsigned *arrived, unsigned sizes) {
     uint8_t id[SESSION_ID_MAX], bytes[SESSION_BYTES];
     size_t length = make_session(bytes);
     long before = resident_bytes();
@@ -106,7 +133,9 @@ static void measure(uint64_t sessions) {
         session_store_put(store, id, sizeof id, bytes, length, NOW, NOW + 1000);
     }
     cost_ns(store, sessions, false);
+    meet(arrived, sizes);
     alone = cost_ns(store, sessions, false);
+    meet(arrived, 2 * sizes);
     whole = cost_ns(store, sessions, true);
     printf("{\"sessions\": %llu, \"store_ns\": %.1f, \"lookup_ns\": %.1f, \"bytes_per_session\": %.1f}\n",
            (unsigned long long)sessions, alone, whole, (double)(resident_bytes() - before) / (double)sessions);
@@ -115,16 +144,21 @@ static void measure(uint64_t sessions) {
 
 /* Each size in a process of its own: none is warmed up by another. */
 int main(int argc, char **argv) {
+    unsigned sizes = (unsigned)argc - 1, *arrived = shared_memory_new(sizeof *arrived);
+    pid_t *children = calloc(sizes, sizeof *children);
     int failed = 0, status;
 
-    for (int i = 1; i < argc; i++) {
-        pid_t child = fork();
-        if (child == 0) {
-            measure(strtoull(argv[i], NULL, 10));
+    for (unsigned i = 0; children && i < sizes; i++) {
+        children[i] = fork();
+        if (children[i] == 0) {
+            measure(strtoull(argv[1 + i], NULL, 10), arrived, sizes);
             _exit(0);
         }
-        waitpid(child, &status, 0);
-        failed |= status != 0;
     }
-    return failed;
+    while (wait(&status) > 0)
+        if (status != 0 && !failed++)
+            for (unsigned i = 0; i < sizes; i++)
+                kill(children[i], SIGTERM); /* it would wait for the one that died */
+    free(children);
+    return failed > 0;
 }
