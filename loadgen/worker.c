@@ -215,23 +215,35 @@ static uint64_t next_moment(const struct worker *worker) {
     return worker->phase == PHASE_DRAIN ? next_ns : earlier(next_ns, worker->phase_ends_ns);
 }
 
-/* Waits a little more for company, and takes all that there is then. */
-static int coalesce(struct worker *worker, void *ready[POLLER_EVENTS_MAX]) {
-    uint64_t until_ns = monotonic_ns() + worker->plan->coalesce_ns;
-    const struct timespec until = {.tv_sec = (time_t)(until_ns / NS_PER_S), .tv_nsec = (long)(until_ns % NS_PER_S)};
+/*
+ * What is ready now, or will be. With --coalesce that is taken in batches: as long as each brings something, the next is
+ * a while later, and nothing that happens meanwhile wakes anybody up.
+ */
+static int wait_for_events(struct worker *worker, void *ready[POLLER_EVENTS_MAX]) {
+    uint64_t coalesce_ns = worker->plan->coalesce_ns;
+    int count;
 
-    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
-    return poller_wait(&worker->poller, 0, ready);
+    if (!worker->batching) {
+        count = poller_wait(&worker->poller, next_moment(worker), ready);
+        if (count == 0 || coalesce_ns == 0)
+            return count;
+    }
+    if (!worker->batch_was_full) {
+        const struct timespec pause = {.tv_sec = 0, .tv_nsec = (long)coalesce_ns}; /* --coalesce is below a second */
+        nanosleep(&pause, NULL);
+    }
+    count = poller_wait(&worker->poller, 0, ready);
+    worker->batch_was_full = count == POLLER_EVENTS_MAX;
+    worker->batching = count > 0;
+    return count;
 }
 
 static void run(struct worker *worker) {
     void *ready[POLLER_EVENTS_MAX];
 
     while (!worker->ended && (worker->clients_left > 0 || !linger_is_empty(worker))) {
-        int count = poller_wait(&worker->poller, next_moment(worker), ready);
+        int count = wait_for_events(worker, ready);
         uint64_t now_ns;
-        if (count > 0 && worker->plan->coalesce_ns)
-            count = coalesce(worker, ready);
         for (int i = 0; i < count; i++)
             client_ready(ready[i]);
         now_ns = worker_now(worker);

@@ -35,7 +35,8 @@ struct worker {
     bool waking;                                   /* those that wait: it is their turn */
     struct lingerers lingerers;
     struct poller poller;
-    uint64_t sweep_ns; /* the next sweep is due */
+    uint64_t sweep_ns;             /* the next sweep is due */
+    bool batching, batch_was_full; /* --coalesce: the last batch had something; and there is more */
     ev_signal terminate;
     bool ended; /* its loop need not go on */
     uint64_t source_turn[PLAN_TARGETS_MAX];
