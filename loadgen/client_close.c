@@ -76,8 +76,15 @@ bool client_step_ending(struct client *client) {
 bool client_step_lingering(struct client *client) {
     struct worker *worker = client->worker;
     enum load_error error;
+    enum stream_result result = linger_read(worker, client->connection, &error);
 
-    if (linger_read(worker, client->connection, &error) == STREAM_RETRY)
+    if (result == STREAM_RETRY)
         return false;
+    if (result == STREAM_EOF && worker->keeps_sockets) {
+        poller_watch(&worker->poller, client->fd, &client->watched, 0, NULL);
+        spare_sockets_keep(&worker->spare_sockets, worker->engine->release(client->connection));
+        client->engine_open = false;
+        client->fd = -1;
+    }
     return client_finish(client, error, worker_now(worker));
 }

@@ -193,6 +193,7 @@ static void init(struct worker *worker, int index, struct ev_loop *loop, const s
     TAILQ_INIT(&worker->waiting);
     make_clients(worker);
     linger_init(worker, worker->plan->lingerers);
+    worker->keeps_sockets = spare_sockets_serve(worker->plan);
     if (!poller_open(&worker->poller))
         fail(EXIT_FAILED, "worker %d: no epoll: %s", worker->index, strerror(errno));
     ev_signal_init(&worker->terminate, stop_early, SIGTERM);
@@ -204,6 +205,11 @@ static uint64_t earlier(uint64_t one, uint64_t other) {
     return one < other ? one : other;
 }
 
+/* An arrival waits for others that are due soon after it, if they are to be handled together. */
+static uint64_t batch_end_ns(const struct worker *worker, uint64_t due_ns) {
+    return due_ns == UINT64_MAX ? due_ns : due_ns + worker->plan->coalesce_ns;
+}
+
 /* When there is something to do even if nothing happens. */
 static uint64_t next_moment(const struct worker *worker) {
     uint64_t next_ns = worker->sweep_ns;
@@ -211,7 +217,7 @@ static uint64_t next_moment(const struct worker *worker) {
     if (worker->clients_begun < worker->client_count)
         next_ns = earlier(next_ns, begin_ns(worker, worker->clients_begun));
     if (!TAILQ_EMPTY(&worker->waiting))
-        next_ns = earlier(next_ns, pacing_next_ns(&worker->pacing));
+        next_ns = earlier(next_ns, batch_end_ns(worker, pacing_next_ns(&worker->pacing)));
     return worker->phase == PHASE_DRAIN ? next_ns : earlier(next_ns, worker->phase_ends_ns);
 }
 
@@ -266,6 +272,7 @@ int worker_run(int index, struct ev_loop *loop, const struct load *load) {
     for (int i = 0; i < worker.client_count; i++)
         client_end(&worker.clients[i]);
     linger_end(&worker);
+    spare_sockets_end(&worker.spare_sockets);
     poller_close(&worker.poller);
     worker.tally->arrivals.never_begun = pacing_never_taken(&worker.pacing);
     worker.tally->ended = true;

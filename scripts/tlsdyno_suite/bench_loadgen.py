@@ -59,7 +59,8 @@ LIGHT, COALESCED = "light", "coalesced"
 NEW = {LIGHT: Light(CONNECTIONS), COALESCED: Light(24, "4ms")}
 KEPT_ALIVE = {LIGHT: Light(KEPT_ALIVE_CONNECTIONS), COALESCED: Light(KEPT_ALIVE_CONNECTIONS, "0.5ms")}
 HELD = 10000
-HOLD_RAMP_S, HOLD_WARMUP_S, HOLD_S, HOLD_ROUNDS = 8, 2, 15, 2
+HELD_HOW = {LIGHT: "0", COALESCED: "50ms"}
+HOLD_RAMP_S, HOLD_WARMUP_S, HOLD_S, HOLD_ROUNDS = 5, 2, 12, 2
 FEW_RAMP_S, FEW_S = 0, 2  # for the memory that does not grow with connections
 READY_LIMIT_S = 10.0
 TURN_MIN_S, TURN_MAX_S = 0.02, 1.0  # those whose turn it is not would be taken for dead
@@ -102,7 +103,8 @@ class Bench:
     directory: Path
     parts: tuple[str, ...] = ()
     rows: list[dict[str, object]] = field(default_factory=list)
-    held: list[tuple[float, float]] = field(default_factory=list)  # share of a core, KiB a connection
+    # Share of a core, and KiB a connection.
+    held: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: {tool: [] for tool in HELD_HOW})
 
     def ring(self, program: Program) -> Ring:
         return Ring(program, self.cpus[-1:], self.turn_s, self.directory)
@@ -242,11 +244,11 @@ def wrk_requests(log: Path) -> int:
     return int(found[-1])
 
 
-def hold(bench: Bench, connections: int, ramp_s: int, hold_s: int, address: str) -> tuple[float, float]:
+def hold(bench: Bench, connections: int, coalesce: str, ramp_s: int, hold_s: int, address: str) -> tuple[float, float]:
     """Share of a core while so many connections are held, and memory in KiB of all processes of loadgen."""
     result_file = bench.directory / "hold.json"
     program = start("client", [
-        str(built("loadgen")), "--engine", "light", "--hold", "-c", str(connections), "-w", "1", "--cpus",
+        str(built("loadgen")), "--engine", "light", "--hold", "--coalesce", coalesce, "-c", str(connections), "-w", "1", "--cpus",
         str(bench.cpus[-1]), "--ramp", f"{ramp_s}s", "--warmup", f"{HOLD_WARMUP_S}s", "-d", f"{hold_s}s", "--json",
         str(result_file), f"https://{address}/?s=0"], bench.cpus[-1:], bench.directory / "hold.log")
     resident_kib = 0.0
@@ -268,12 +270,14 @@ def bench_hold(bench: Bench, rounds: int, programs: list[Program]) -> None:
     _, address = server(bench, programs, "subject", [
         str(built("echo-backend")), "https", "-l", "127.0.0.1:0", "--cert", str(certificate("ecdsa:P-256")),
         "--key", str(certificate("ecdsa:P-256"))], "held")
-    _, few_kib = hold(bench, 10, FEW_RAMP_S, FEW_S, address)
+    _, few_kib = hold(bench, 10, "0", FEW_RAMP_S, FEW_S, address)
     for round_number in range(1, 1 + min(rounds, HOLD_ROUNDS)):
-        busy, kib = hold(bench, HELD, HOLD_RAMP_S, HOLD_S, address)
-        bench.held.append((busy, (kib - few_kib) / (HELD - 10)))
-        bench.rows.append({"part": "hold", "case": f"{HELD} connections", "tool": LIGHT, "round": round_number,
-                           "ops": HELD, "note": f"{100 * busy:.2f} % of a core, {bench.held[-1][1]:.2f} KiB each"})
+        for tool, coalesce in HELD_HOW.items():
+            busy, kib = hold(bench, HELD, coalesce, HOLD_RAMP_S, HOLD_S, address)
+            each_kib = (kib - few_kib) / (HELD - 10)
+            bench.held[tool].append((busy, each_kib))
+            bench.rows.append({"part": "hold", "case": f"{HELD} connections", "tool": tool, "round": round_number,
+                               "ops": HELD, "note": f"{100 * busy:.2f} % of a core, {each_kib:.2f} KiB each"})
 
 
 @dataclass(frozen=True)
@@ -320,9 +324,9 @@ def goals(bench: Bench) -> Iterator[Goal]:
         for tool in KEPT_ALIVE:
             yield Goal(f"keep-alive, {name}: wrk / {tool}", 1.3, False,
                        ratios(bench.figures("keep-alive", name, "wrk"), bench.figures("keep-alive", name, tool)))
-    if bench.held:
-        yield Goal(f"{HELD} connections held, % of a core", 2, True, [100 * busy for busy, _ in bench.held])
-        yield Goal(f"{HELD} connections held, KiB each", 4, True, [kib for _, kib in bench.held])
+    for tool, held in bench.held.items() if "hold" in bench.parts else ():
+        yield Goal(f"{HELD} connections held by {tool}, % of a core", 2, True, [100 * busy for busy, _ in held])
+        yield Goal(f"{HELD} connections held by {tool}, KiB each", 4, True, [kib for _, kib in held])
 
 
 def print_table(bench: Bench) -> None:
@@ -357,8 +361,8 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--rounds", type=int, default=10,
                         help=f"two turns of each contender, in either order (default 10); connections are held "
                              f"{HOLD_ROUNDS} times")
-    result.add_argument("--turn", default="250ms", help="how long one runs while the others are stopped (default "
-                        "250ms)")
+    result.add_argument("--turn", default="200ms", help="how long one runs while the others are stopped (default "
+                        "200ms)")
     result.add_argument("--part", action="append", choices=list(PARTS), help="only this, or these (default all)")
     result.add_argument("--out", type=Path, help="where the CSV goes (default results/<time>-bench-loadgen)")
     return result
@@ -409,7 +413,8 @@ def main(argv: list[str]) -> int:
           f"{arguments.turn}")
     print(f"{LIGHT}, openssl: {CONNECTIONS} connections, {KEPT_ALIVE_CONNECTIONS} where they are kept alive; {COALESCED}: "
           f"light with -c {NEW[COALESCED].connections} --coalesce {NEW[COALESCED].coalesce}, kept alive -c "
-          f"{KEPT_ALIVE[COALESCED].connections} --coalesce {KEPT_ALIVE[COALESCED].coalesce}; s_time: one")
+          f"{KEPT_ALIVE[COALESCED].connections} --coalesce {KEPT_ALIVE[COALESCED].coalesce}, held --coalesce "
+          f"{HELD_HOW[COALESCED]}; s_time: one connection")
     print_table(bench)
     print_goals(list(goals(bench)))
     print(f"\n{out / 'bench.csv'}")
