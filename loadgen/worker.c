@@ -222,8 +222,8 @@ static uint64_t next_moment(const struct worker *worker) {
 }
 
 /*
- * What is ready now, or will be. With --coalesce that is taken in batches: as long as each brings something, the next is
- * a while later, and nothing that happens meanwhile wakes anybody up.
+ * What is ready now, or will be. With --coalesce that is taken in batches: as long as each brings something, the next
+ * is a while later, and nothing that happens meanwhile wakes anybody up.
  */
 static int wait_for_events(struct worker *worker, void *ready[POLLER_EVENTS_MAX]) {
     uint64_t coalesce_ns = worker->plan->coalesce_ns;
