@@ -8,15 +8,14 @@ Handshakes are counted by the proxy, so a generator's CPU time is that of its tu
 kept-alive transactions does not count: there it is that of its whole life, start-up included, and what it did is what
 it says. The server's CPU time is read from its processes' clocks around the same turns.
 
-The light engine is measured twice: as it is, and with --coalesce, which handles together what happens within so many
+The light engine is measured as it is, and with --coalesce, which handles together what happens within so many
 milliseconds, and has more connections so that the server is as busy with it as without. That pays where the generator
 waits most of the time and where a response comes in several pieces; for many small transactions it only slows the
-server down.
+server down. TLS 1.2 handshakes are measured with --close rst as well.
 
 On loopback the sender pays for part of the receiver's network work, so a generator that sends less often looks a
 little cheaper, and the proxy a little dearer, than across a network."""
 import argparse
-import contextlib
 import csv
 import json
 import os
@@ -48,6 +47,7 @@ class Light:
 
     connections: int
     coalesce: str = "0"
+    close: str = "notify"
 
 
 # Enough to keep the server's core full. With many more, each waits so long that the kernel sends its last segment again
@@ -55,8 +55,9 @@ class Light:
 CONNECTIONS = 10
 # Where connections are kept alive nothing of that kind happens: as many as the scenarios have.
 KEPT_ALIVE_CONNECTIONS = 50
-LIGHT, COALESCED = "light", "coalesced"
+LIGHT, COALESCED, RESET = "light", "coalesced", "reset"
 NEW = {LIGHT: Light(CONNECTIONS), COALESCED: Light(24, "4ms")}
+RESETS = {RESET: Light(24, "4ms", "rst")}
 KEPT_ALIVE = {LIGHT: Light(KEPT_ALIVE_CONNECTIONS), COALESCED: Light(KEPT_ALIVE_CONNECTIONS, "0.5ms")}
 HELD = 10000
 HELD_HOW = {LIGHT: "0", COALESCED: "50ms"}
@@ -138,7 +139,8 @@ def loadgen(bench: Bench, handshake: Handshake, name: str, engine: str, how: Lig
         str(built("loadgen")), "--engine", engine, "-c", str(how.connections), "-w", "1",
         "--cpus", str(bench.cpus[-1]), "-d", f"{LIFE_S}s", "--reuse", handshake.reuse, *resume,
         "--requests-per-connection", requests, "--tls-version", handshake.tls_version, "--cipher", handshake.cipher,
-        *group, "--json", str(bench.directory / f"{name}.json"), "--coalesce", how.coalesce, f"https://{address}{path}"])
+        *group, "--json", str(bench.directory / f"{name}.json"), "--coalesce", how.coalesce, "--close", how.close,
+        f"https://{address}{path}"])
 
 
 def check_loadgen(bench: Bench, name: str) -> dict[str, int]:
@@ -185,6 +187,12 @@ def proxy_command(handshake: Handshake, backend: str) -> list[str]:
             str(certificate(handshake.cert_key))]
 
 
+def tools_of(handshake: Handshake, part: str) -> dict[str, Light]:
+    """How the light engine is used. Before TLS 1.3 a full handshake ends with the server, so nothing is cut short by a
+    client that resets the connection then. (s_time says nothing before it closes, either.)"""
+    return {**NEW, **(RESETS if part == "full" and handshake.tls_version != "TLSv1.3" else {})}
+
+
 def bench_handshakes(bench: Bench, rounds: int, programs: list[Program]) -> None:
     origin = [str(built("echo-backend")), "http", "-l", "127.0.0.1:0"]
     _, backend = server(bench, programs, "backend", origin, "backend")
@@ -200,7 +208,7 @@ def bench_handshakes(bench: Bench, rounds: int, programs: list[Program]) -> None
         full = handshake.reuse == "never"
         for requests, part in (("0", "full"), ("1", "full + request")) if full else (("1", "resumed + request"),):
             own = [loadgen(bench, handshake, tool, "light", how, address, requests, "/?s=1024")
-                   for tool, how in NEW.items()]
+                   for tool, how in tools_of(handshake, part).items()]
             own.append(loadgen(bench, handshake, "openssl", "openssl", NEW[LIGHT], address, requests, "/?s=1024"))
             others = [s_time(handshake, address)] if part == "full" else []
             found = bench.ring(proxy).rounds(own + others, count, rounds)
@@ -248,9 +256,9 @@ def hold(bench: Bench, connections: int, coalesce: str, ramp_s: int, hold_s: int
     """Share of a core while so many connections are held, and memory in KiB of all processes of loadgen."""
     result_file = bench.directory / "hold.json"
     program = start("client", [
-        str(built("loadgen")), "--engine", "light", "--hold", "--coalesce", coalesce, "-c", str(connections), "-w", "1", "--cpus",
-        str(bench.cpus[-1]), "--ramp", f"{ramp_s}s", "--warmup", f"{HOLD_WARMUP_S}s", "-d", f"{hold_s}s", "--json",
-        str(result_file), f"https://{address}/?s=0"], bench.cpus[-1:], bench.directory / "hold.log")
+        str(built("loadgen")), "--engine", "light", "--hold", "--coalesce", coalesce, "-c", str(connections), "-w", "1",
+        "--cpus", str(bench.cpus[-1]), "--ramp", f"{ramp_s}s", "--warmup", f"{HOLD_WARMUP_S}s", "-d", f"{hold_s}s",
+        "--json", str(result_file), f"https://{address}/?s=0"], bench.cpus[-1:], bench.directory / "hold.log")
     resident_kib = 0.0
     with crew() as programs:
         programs.append(program)
@@ -304,12 +312,12 @@ def goals(bench: Bench) -> Iterator[Goal]:
     for handshake in FULL if "handshakes" in bench.parts else ():
         name = handshake.name
         limit = 0.35 if handshake.cert_key.startswith("ecdsa") else 0.15
-        for tool in NEW:
+        for tool in tools_of(handshake, "full"):
             own = bench.figures("full", name, tool)
             yield Goal(f"{name}, full: s_time / {tool}", 10, False, ratios(bench.figures("full", name, "s_time"), own))
             yield Goal(f"{name}, full: openssl engine / {tool}", 5, False,
                        ratios(bench.figures("full", name, "openssl"), own))
-            for part in ("full", "full + request"):
+            for part in ("full", "full + request") if tool in NEW else ("full",):
                 yield Goal(f"{name}, {part}: {tool} / proxy", limit, True,
                            ratios(bench.figures(part, name, tool),
                                   bench.figures(part, name, tool, "server_cpu_us_per_op")))
@@ -330,12 +338,12 @@ def goals(bench: Bench) -> Iterator[Goal]:
 
 
 def print_table(bench: Bench) -> None:
-    heads = f"{'light':>10}{COALESCED:>10}{'openssl':>10}{'other':>16}{'server':>10}"
+    heads = f"{LIGHT:>10}{COALESCED:>10}{RESET:>10}{'openssl':>10}{'other':>16}{'server':>10}"
     print(f"{'client CPU us per op, medians':<52}{heads}")
     seen = dict.fromkeys((str(row["part"]), str(row["case"])) for row in bench.rows if row["part"] != "hold")
     for part, case in seen:
         cells = []
-        for tool in (LIGHT, COALESCED, "openssl"):
+        for tool in (LIGHT, COALESCED, RESET, "openssl"):
             values = bench.figures(part, case, tool)
             cells.append(f"{median(values):>10.1f}" if values else f"{'-':>10}")
         other = next((f"{tool} {median(values):.1f}" for tool in ("s_time", "wrk")
@@ -411,10 +419,11 @@ def main(argv: list[str]) -> int:
         writer.writerows(bench.rows)
     print(f"server on CPU {cpu_list(cpus[:1])}, generator on CPU {cpus[-1]}, {arguments.rounds} rounds of two turns of "
           f"{arguments.turn}")
-    print(f"{LIGHT}, openssl: {CONNECTIONS} connections, {KEPT_ALIVE_CONNECTIONS} where they are kept alive; {COALESCED}: "
-          f"light with -c {NEW[COALESCED].connections} --coalesce {NEW[COALESCED].coalesce}, kept alive -c "
-          f"{KEPT_ALIVE[COALESCED].connections} --coalesce {KEPT_ALIVE[COALESCED].coalesce}, held --coalesce "
-          f"{HELD_HOW[COALESCED]}; s_time: one connection")
+    new, kept = NEW[COALESCED], KEPT_ALIVE[COALESCED]
+    print(f"{LIGHT}, openssl: {CONNECTIONS} connections, {KEPT_ALIVE_CONNECTIONS} where they are kept alive; "
+          f"{COALESCED}: light with -c {new.connections} --coalesce {new.coalesce}, kept alive -c {kept.connections} "
+          f"--coalesce {kept.coalesce}, held --coalesce {HELD_HOW[COALESCED]}; {RESET}: {COALESCED}, with --close rst; "
+          "s_time: one connection")
     print_table(bench)
     print_goals(list(goals(bench)))
     print(f"\n{out / 'bench.csv'}")

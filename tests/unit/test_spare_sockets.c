@@ -84,6 +84,27 @@ static void one_that_is_not_at_its_end_is_closed(void **state) {
     close(listener);
 }
 
+static void one_that_is_reset_connects_again(void **state) {
+    struct spare_sockets spare = {.count = 0};
+    struct sockaddr_in address;
+    int listener = listen_at(&address), near = -1;
+    char byte;
+    (void)state;
+
+    for (int i = 0; i < 3; i++) {
+        int far = connect_through(listener, &address, &near);
+        assert_int_equal(send(far, "unread", 6, 0), 6);
+        spare_sockets_reset(&spare, near);
+        assert_int_equal(recv(far, &byte, 1, 0), -1);
+        assert_int_equal(errno, ECONNRESET);
+        close(far);
+        assert_int_equal(spare_sockets_take(&spare), near);
+        assert_int_equal(recv(near, &byte, 1, MSG_DONTWAIT), -1); /* what was unread is gone */
+    }
+    close(near);
+    close(listener);
+}
+
 static void there_is_an_end_to_how_many_are_kept(void **state) {
     struct spare_sockets spare = {.count = 0};
     struct sockaddr_in address;
@@ -132,6 +153,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_that_both_sides_have_ended_connects_again),
         cmocka_unit_test(one_that_is_not_at_its_end_is_closed),
+        cmocka_unit_test(one_that_is_reset_connects_again),
         cmocka_unit_test(there_is_an_end_to_how_many_are_kept),
         cmocka_unit_test(one_serves_only_where_it_fits_every_target),
     };
