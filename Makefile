@@ -163,7 +163,7 @@ bench: deps-bench
 	@$(MAKE) --no-print-directory -s -j2 all
 	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" $(PYTHON) scripts/tlsdyno run quick
 
-# Costs of the load generator beside those of others: about twelve minutes.
+# Costs of the load generator beside those of others: about seven minutes.
 .PHONY: bench-loadgen
 bench-loadgen: deps-bench-loadgen
 	@$(MAKE) --no-print-directory -s -j2 all

@@ -194,3 +194,11 @@ void stream_close(struct stream *stream) {
         close(stream->fd);
     *stream = (struct stream){.fd = -1};
 }
+
+int stream_release(struct stream *stream) {
+    int fd = stream->fd;
+
+    stream->fd = -1;
+    stream_close(stream);
+    return fd;
+}

@@ -62,4 +62,7 @@ bool stream_has_pending(const struct stream *stream);
 /* Closes and forgets everything. A TLS session that ended in an error is not kept for resumption. Idempotent. */
 void stream_close(struct stream *stream);
 
+/* The same, but for the socket, which is the caller's again: it is returned. */
+int stream_release(struct stream *stream);
+
 #endif

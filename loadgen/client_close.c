@@ -23,6 +23,17 @@ bool client_begin_end(struct client *client, uint64_t now_ns) {
     return true;
 }
 
+/* The slot parts with its connection, but not with its socket. */
+static int release(struct client *client) {
+    int fd = client->fd;
+
+    poller_watch(&client->worker->poller, fd, &client->watched, 0, NULL);
+    client->worker->engine->release(client->connection);
+    client->engine_open = false;
+    client->fd = -1;
+    return fd;
+}
+
 /* The slot is free for its next connection, unless it still waits for a session of this one. */
 static bool begin_linger(struct client *client) {
     struct worker *worker = client->worker;
@@ -51,7 +62,10 @@ bool client_step_ending(struct client *client) {
     switch (worker->plan->close_how) {
     case CLOSE_RST: {
         const struct linger linger = {.l_onoff = 1, .l_linger = 0};
-        setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+        if (worker->keeps_sockets)
+            spare_sockets_reset(&worker->spare_sockets, release(client));
+        else
+            setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
         return client_finish(client, LOAD_NO_ERROR, worker_now(worker));
     }
     case CLOSE_FIN:
@@ -76,8 +90,11 @@ bool client_step_ending(struct client *client) {
 bool client_step_lingering(struct client *client) {
     struct worker *worker = client->worker;
     enum load_error error;
+    enum stream_result result = linger_read(worker, client->connection, &error);
 
-    if (linger_read(worker, client->connection, &error) == STREAM_RETRY)
+    if (result == STREAM_RETRY)
         return false;
+    if (result == STREAM_EOF && worker->keeps_sockets)
+        spare_sockets_keep(&worker->spare_sockets, release(client));
     return client_finish(client, error, worker_now(worker));
 }

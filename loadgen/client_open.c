@@ -32,10 +32,11 @@ static int connect_from_source(struct client *client) {
     const struct plan *plan = worker->plan;
     const struct address *target = &plan->target[client->target].address;
     uint64_t turn = worker->source_turn[client->target]++ * plan->workers + (uint64_t)worker->index;
-    int fd = source_connect(&plan->source, turn, target);
+    int spare = spare_sockets_take(&worker->spare_sockets);
+    int fd = source_connect(&plan->source, turn, target, spare);
 
     /* In a handshake alone nothing is sent that is not an answer, so there is nothing that could be held back. */
-    if (fd >= 0 && plan->requests_per_connection > 0 && !address_is_local(target))
+    if (fd >= 0 && spare < 0 && plan->requests_per_connection > 0 && !address_is_local(target))
         address_set_nodelay(fd);
     return fd;
 }

@@ -8,7 +8,7 @@
  * An engine is made once, by the master, before the workers are forked: each worker then has its own copy.
  *
  * A connection's life:   open -> handshake... -> (write... read...)... -> end... -> read until STREAM_EOF -> close
- *                        close is right at any moment after open.
+ *                        close is right at any moment after open, and so is release.
  */
 #include "load_error.h"
 #include "stream.h"
@@ -80,6 +80,8 @@ struct engine {
     /* After the handshake, before the connection is closed. */
     void (*facts)(void *connection, struct engine_facts *facts);
     void (*close)(void *connection);
+    /* The same, but the socket stays open, and is the caller's: it is returned. */
+    int (*release)(void *connection);
 
     bool (*session_single_use)(const void *session); /* TLS 1.3 tickets, RFC 8446 C.4 */
     void (*session_free)(void *session);

@@ -151,6 +151,13 @@ static void openssl_close(void *memory) {
     stream_close(&connection->stream);
 }
 
+static int openssl_release(void *memory) {
+    struct openssl_connection *connection = memory;
+
+    forget_session(connection);
+    return stream_release(&connection->stream);
+}
+
 /* ---- What was agreed ---- */
 
 /* The SignatureScheme's name (RFC 8446, 4.2.3) of what OpenSSL tells in two halves. */
@@ -416,6 +423,7 @@ const char *engine_openssl_new(struct engine **engine, const struct engine_confi
         .why = openssl_why,
         .facts = openssl_facts,
         .close = openssl_close,
+        .release = openssl_release,
         .session_single_use = openssl_session_single_use,
         .session_free = openssl_session_free,
     };

@@ -42,6 +42,10 @@ static void plain_close(void *connection) {
     stream_close(connection);
 }
 
+static int plain_release(void *connection) {
+    return stream_release(connection);
+}
+
 static bool plain_session_single_use(const void *session) {
     (void)session;
     return false;
@@ -64,6 +68,7 @@ struct engine *engine_plain_new(void) {
         .why = plain_why,
         .facts = plain_facts,
         .close = plain_close,
+        .release = plain_release,
         .session_single_use = plain_session_single_use,
         .session_free = plain_session_free,
     };

@@ -58,6 +58,16 @@ enum stream_result linger_read(struct worker *worker, void *connection, enum loa
     return result;
 }
 
+/* ended: the target has, too. */
+static void close_one(struct worker *worker, struct lingerer *lingerer, bool ended) {
+    if (ended && worker->keeps_sockets)
+        spare_sockets_keep(&worker->spare_sockets, worker->engine->release(lingerer->connection));
+    else
+        worker->engine->close(lingerer->connection);
+    TAILQ_REMOVE(&worker->lingerers.waiting, lingerer, others);
+    TAILQ_INSERT_HEAD(&worker->lingerers.spare, lingerer, others); /* the warmest memory first */
+}
+
 void linger_sweep(struct worker *worker, uint64_t now_ns, bool give_up) {
     struct lingerers *lingerers = &worker->lingerers;
     struct lingerer *next;
@@ -65,16 +75,15 @@ void linger_sweep(struct worker *worker, uint64_t now_ns, bool give_up) {
     for (struct lingerer *lingerer = TAILQ_FIRST(&lingerers->waiting); lingerer; lingerer = next) {
         enum load_error error;
         next = TAILQ_NEXT(lingerer, others);
-        if (linger_read(worker, lingerer->connection, &error) == STREAM_RETRY) {
+        enum stream_result result = linger_read(worker, lingerer->connection, &error);
+        if (result == STREAM_RETRY) {
             if (!give_up && now_ns < lingerer->deadline_ns)
                 continue;
             worker->counters->closes_unanswered++;
         }
         if (error != LOAD_NO_ERROR)
             worker->counters->errors[error]++;
-        worker->engine->close(lingerer->connection);
-        TAILQ_REMOVE(&lingerers->waiting, lingerer, others);
-        TAILQ_INSERT_HEAD(&lingerers->spare, lingerer, others); /* the warmest memory first */
+        close_one(worker, lingerer, result == STREAM_EOF);
     }
 }
 

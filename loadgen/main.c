@@ -134,8 +134,8 @@ static const struct option_spec options[] = {
     {"hold-interval", 0, OPTION_DURATION, "T", "how often each held connection is asked whether it is alive (30s)",
      &plan.hold_interval_ns, .min = NS_PER_MS},
     {"coalesce", 0, OPTION_DURATION, "T",
-     "closed loop: handle together what happens within T of the first event. A generator that is mostly idle costs "
-     "less for it; latencies are up to T longer at each step (0)",
+     "closed loop and --hold: handle what happens in batches, one every T. A generator that is mostly idle costs less "
+     "for it; latencies are up to T longer at each step (0)",
      &plan.coalesce_ns, .max = 100 * NS_PER_MS},
     {"timeout", 0, OPTION_DURATION, "T", "longest connect, handshake or standstill of a transaction (10s)",
      &plan.timeout_ns, .min = NS_PER_MS},
@@ -296,7 +296,7 @@ static void check_load(void) {
         check_hold();
     else if (plan.pacing.rate_per_s > 0)
         plan.pacing.arrivals = arrivals_choice == 1 ? ARRIVALS_POISSON : ARRIVALS_FIXED;
-    if (plan.coalesce_ns && plan.pacing.arrivals != ARRIVALS_NONE)
+    if (plan.coalesce_ns && plan.pacing.arrivals != ARRIVALS_NONE && !plan.hold)
         fail(EXIT_USAGE, "--coalesce: not in the open loop, where every arrival has its moment");
     plan.opens_ahead =
         burst ? plan.warmup_ns > 0 : plan.pacing.arrivals != ARRIVALS_NONE && plan.requests_per_connection > 1;

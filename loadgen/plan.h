@@ -37,7 +37,7 @@ struct plan {
     uint64_t warmup_ns, duration_ns; /* duration 0: until the limit is reached */
     struct pacing_config pacing;     /* its limit: transactions (connections, if there are none) to begin */
     uint64_t timeout_ns;
-    uint64_t coalesce_ns;      /* closed loop: what happens so soon after an event is handled together with it */
+    uint64_t coalesce_ns;      /* closed loop, held connections: what happens in so long is handled together */
     bool hold;                 /* a lost connection is an error, also while it rests */
     uint64_t hold_interval_ns; /* each held connection is asked once in this time */
     /*

@@ -102,9 +102,11 @@ static bool bind_to(int fd, const struct address *from) {
     return bind(fd, &from->sockaddr.any, from->length) == 0;
 }
 
-int source_connect(const struct source *source, uint64_t turn, const struct address *target) {
-    int off = 0, fd = socket(target->sockaddr.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+int source_connect(const struct source *source, uint64_t turn, const struct address *target, int spare) {
+    int off = 0, fd = spare;
 
+    if (fd < 0)
+        fd = socket(target->sockaddr.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -1;
     if (source->count > 0) {

@@ -26,9 +26,10 @@ char *source_format(const struct address *address, char *text);
 
 /*
  * Begins to connect, from the turn-th address if there is any. The kernel chooses the port knowing where it is going
- * to. Returns a non-blocking socket that belongs to the caller, connected or still connecting, or -1 with errno set.
+ * to. spare is a socket to do it with, which has no address yet, or -1: a new one is made. Returns a non-blocking
+ * socket that belongs to the caller, connected or still connecting, or -1 with errno set and spare closed.
  */
-int source_connect(const struct source *source, uint64_t turn, const struct address *target);
+int source_connect(const struct source *source, uint64_t turn, const struct address *target, int spare);
 
 /*
  * Whether packets to target may come from there, without sending any: 0, else the errno that says why not. *culprit is

@@ -193,6 +193,7 @@ static void init(struct worker *worker, int index, struct ev_loop *loop, const s
     TAILQ_INIT(&worker->waiting);
     make_clients(worker);
     linger_init(worker, worker->plan->lingerers);
+    worker->keeps_sockets = spare_sockets_serve(worker->plan);
     if (!poller_open(&worker->poller))
         fail(EXIT_FAILED, "worker %d: no epoll: %s", worker->index, strerror(errno));
     ev_signal_init(&worker->terminate, stop_early, SIGTERM);
@@ -204,6 +205,11 @@ static uint64_t earlier(uint64_t one, uint64_t other) {
     return one < other ? one : other;
 }
 
+/* An arrival waits for others that are due soon after it, if they are to be handled together. */
+static uint64_t batch_end_ns(const struct worker *worker, uint64_t due_ns) {
+    return due_ns == UINT64_MAX ? due_ns : due_ns + worker->plan->coalesce_ns;
+}
+
 /* When there is something to do even if nothing happens. */
 static uint64_t next_moment(const struct worker *worker) {
     uint64_t next_ns = worker->sweep_ns;
@@ -211,27 +217,39 @@ static uint64_t next_moment(const struct worker *worker) {
     if (worker->clients_begun < worker->client_count)
         next_ns = earlier(next_ns, begin_ns(worker, worker->clients_begun));
     if (!TAILQ_EMPTY(&worker->waiting))
-        next_ns = earlier(next_ns, pacing_next_ns(&worker->pacing));
+        next_ns = earlier(next_ns, batch_end_ns(worker, pacing_next_ns(&worker->pacing)));
     return worker->phase == PHASE_DRAIN ? next_ns : earlier(next_ns, worker->phase_ends_ns);
 }
 
-/* Waits a little more for company, and takes all that there is then. */
-static int coalesce(struct worker *worker, void *ready[POLLER_EVENTS_MAX]) {
-    uint64_t until_ns = monotonic_ns() + worker->plan->coalesce_ns;
-    const struct timespec until = {.tv_sec = (time_t)(until_ns / NS_PER_S), .tv_nsec = (long)(until_ns % NS_PER_S)};
+/*
+ * What is ready now, or will be. With --coalesce that is taken in batches: as long as each brings something, the next
+ * is a while later, and nothing that happens meanwhile wakes anybody up.
+ */
+static int wait_for_events(struct worker *worker, void *ready[POLLER_EVENTS_MAX]) {
+    uint64_t coalesce_ns = worker->plan->coalesce_ns;
+    int count;
 
-    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
-    return poller_wait(&worker->poller, 0, ready);
+    if (!worker->batching) {
+        count = poller_wait(&worker->poller, next_moment(worker), ready);
+        if (count == 0 || coalesce_ns == 0)
+            return count;
+    }
+    if (!worker->batch_was_full) {
+        const struct timespec pause = {.tv_sec = 0, .tv_nsec = (long)coalesce_ns}; /* --coalesce is below a second */
+        nanosleep(&pause, NULL);
+    }
+    count = poller_wait(&worker->poller, 0, ready);
+    worker->batch_was_full = count == POLLER_EVENTS_MAX;
+    worker->batching = count > 0;
+    return count;
 }
 
 static void run(struct worker *worker) {
     void *ready[POLLER_EVENTS_MAX];
 
     while (!worker->ended && (worker->clients_left > 0 || !linger_is_empty(worker))) {
-        int count = poller_wait(&worker->poller, next_moment(worker), ready);
+        int count = wait_for_events(worker, ready);
         uint64_t now_ns;
-        if (count > 0 && worker->plan->coalesce_ns)
-            count = coalesce(worker, ready);
         for (int i = 0; i < count; i++)
             client_ready(ready[i]);
         now_ns = worker_now(worker);
@@ -254,6 +272,7 @@ int worker_run(int index, struct ev_loop *loop, const struct load *load) {
     for (int i = 0; i < worker.client_count; i++)
         client_end(&worker.clients[i]);
     linger_end(&worker);
+    spare_sockets_end(&worker.spare_sockets);
     poller_close(&worker.poller);
     worker.tally->arrivals.never_begun = pacing_never_taken(&worker.pacing);
     worker.tally->ended = true;

@@ -7,6 +7,7 @@
 #include "pacing.h"
 #include "plan.h"
 #include "poller.h"
+#include "spare_sockets.h"
 #include "tally.h"
 
 #include <ev.h>
@@ -35,7 +36,10 @@ struct worker {
     bool waking;                                   /* those that wait: it is their turn */
     struct lingerers lingerers;
     struct poller poller;
-    uint64_t sweep_ns; /* the next sweep is due */
+    bool keeps_sockets; /* of ended connections, as spare_sockets_serve() says */
+    struct spare_sockets spare_sockets;
+    uint64_t sweep_ns;             /* the next sweep is due */
+    bool batching, batch_was_full; /* --coalesce: the last batch had something; and there is more */
     ev_signal terminate;
     bool ended; /* its loop need not go on */
     uint64_t source_turn[PLAN_TARGETS_MAX];

@@ -578,7 +578,9 @@ bool connection_open(struct light_connection *connection, struct light_engine *e
     return false;
 }
 
-void connection_close(struct light_connection *connection) {
+int connection_release(struct light_connection *connection) {
+    int fd = connection->fd;
+
     direction_end(&connection->in);
     direction_end(&connection->out);
     if (connection->handshake) {
@@ -589,7 +591,12 @@ void connection_close(struct light_connection *connection) {
     chunk_free(&connection->message);
     chunk_free(&connection->plain);
     chunk_free(&connection->unsent);
+    connection->fd = -1;
+    return fd;
+}
+
+void connection_close(struct light_connection *connection) {
     if (connection->fd >= 0)
         close(connection->fd);
-    connection->fd = -1;
+    connection_release(connection);
 }

@@ -12,6 +12,7 @@ enum stream_result connection_write(struct light_connection *connection, const u
                                     size_t *put);
 enum stream_result connection_end(struct light_connection *connection);
 void connection_close(struct light_connection *connection);
+int connection_release(struct light_connection *connection);
 
 /* A record of ours, after those that are still to be sent. False: no memory. */
 bool connection_queue(struct light_connection *connection, enum content_type type, const uint8_t *bytes, size_t length);

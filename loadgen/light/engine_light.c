@@ -86,6 +86,10 @@ static void light_close(void *memory) {
     connection_close(memory);
 }
 
+static int light_release(void *memory) {
+    return connection_release(memory);
+}
+
 static bool light_session_single_use(const void *session) {
     return session_is_single_use(session);
 }
@@ -266,6 +270,7 @@ const char *engine_light_new(struct engine **engine, const struct engine_config 
         .why = light_why,
         .facts = light_facts,
         .close = light_close,
+        .release = light_release,
         .session_single_use = light_session_single_use,
         .session_free = light_session_free,
     };

@@ -1,23 +1,27 @@
 """What load generators cost: their own CPU time per operation, side by side in one run against the same servers.
 
-A generator's CPU time is that of its whole life, start-up included, as the kernel reports it when the process ends, so
-all are measured alike and from outside. The proxy's is read from its processes' clocks around the same run. Rounds are
-interleaved; every figure is the median over the rounds, every ratio the median of the rounds' own ratios.
+Those that are compared run at once and take turns of a fraction of a second (turns.py); two turns of each, one in
+either order, are a round. Every figure is the median over the rounds, every ratio the median of the rounds' own ratios,
+shown with the middle half of them.
 
-The light engine is measured twice: as it is, and with --coalesce, which handles together what happens within two
-milliseconds (0.3 where connections are kept alive). That pays where the generator waits most of the time and where a
-response comes in several pieces; for many small transactions it only slows the server down.
+Handshakes are counted by the proxy, so a generator's CPU time is that of its turns and nothing else. The origin of the
+kept-alive transactions does not count: there it is that of its whole life, start-up included, and what it did is what
+it says. The server's CPU time is read from its processes' clocks around the same turns.
+
+The light engine is measured as it is, and with --coalesce, which handles together what happens within so many
+milliseconds, and has more connections so that the server is as busy with it as without. That pays where the generator
+waits most of the time and where a response comes in several pieces; for many small transactions it only slows the
+server down. TLS 1.2 handshakes are measured with --close rst as well.
 
 On loopback the sender pays for part of the receiver's network work, so a generator that sends less often looks a
 little cheaper, and the proxy a little dearer, than across a network."""
 import argparse
-import contextlib
 import csv
 import json
 import os
 import re
 import resource
-import subprocess
+import signal
 import sys
 import tempfile
 import time
@@ -25,30 +29,43 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import sessions
+from . import counters, sessions
 from .certificates import certificate
+from .loading import printed_address
 from .placement import cpu_list
 from .processes import Failed, Interrupted, Program, crew, interruptible, start, wait_until_ready
 from .programs import RESULTS, built, installed, require_built
 from .refusal import Refused
-from .loading import printed_address
-from .sampler import process_clock
-from .statistics import median
-from .units import format_time, parse_time
+from .statistics import median, middle_half
+from .turns import LIFE_S, Contender, Ring, Spent, cpu_s
+from .units import parse_time
+
+
+@dataclass(frozen=True)
+class Light:
+    """How the light engine is used."""
+
+    connections: int
+    coalesce: str = "0"
+    close: str = "notify"
+
 
 # Enough to keep the server's core full. With many more, each waits so long that the kernel sends its last segment again
 # (tail loss probes), which costs the client but is no work of a load generator.
 CONNECTIONS = 10
 # Where connections are kept alive nothing of that kind happens: as many as the scenarios have.
 KEPT_ALIVE_CONNECTIONS = 50
+LIGHT, COALESCED, RESET = "light", "coalesced", "reset"
+NEW = {LIGHT: Light(CONNECTIONS), COALESCED: Light(24, "4ms")}
+RESETS = {RESET: Light(24, "4ms", "rst")}
+KEPT_ALIVE = {LIGHT: Light(KEPT_ALIVE_CONNECTIONS), COALESCED: Light(KEPT_ALIVE_CONNECTIONS, "0.5ms")}
 HELD = 10000
-HOLD_RAMP_S, HOLD_S = 8, 15
+HELD_HOW = {LIGHT: "0", COALESCED: "50ms"}
+HOLD_RAMP_S, HOLD_WARMUP_S, HOLD_S, HOLD_ROUNDS = 5, 2, 12, 2
+FEW_RAMP_S, FEW_S = 0, 2  # for the memory that does not grow with connections
 READY_LIMIT_S = 10.0
-# With ten connections the server is as busy with it as without.
-COALESCE = "2ms"
-COALESCE_KEPT_ALIVE = "0.3ms"
-COALESCED = "coalesced"
-DRAIN_LIMIT_S = 30.0
+TURN_MIN_S, TURN_MAX_S = 0.02, 1.0  # those whose turn it is not would be taken for dead
+LIFE_TURNS = 3  # of a kept-alive round, in either order
 COLUMNS = ("part", "case", "tool", "round", "ops", "client_cpu_us_per_op", "server_cpu_us_per_op", "note")
 
 
@@ -81,126 +98,77 @@ SIZES = (0, 1024, 16384, 65536)
 
 
 @dataclass
-class Sample:
-    ops: int
-    client_us: float
-    server_us: float | None = None
-    note: str = ""
-
-
-@dataclass
 class Bench:
     cpus: tuple[int, ...]
-    duration_s: float
-    warmup_s: float
+    turn_s: float
     directory: Path
-    rows: list[dict[str, object]] = field(default_factory=list)
     parts: tuple[str, ...] = ()
-    connections: int | None = None  # None: as the part has them
-    held: list[tuple[float, float]] = field(default_factory=list)  # share of a core, KiB a connection
+    rows: list[dict[str, object]] = field(default_factory=list)
+    # Share of a core, and KiB a connection.
+    held: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: {tool: [] for tool in HELD_HOW})
 
-    def connections_of(self, requests: str) -> str:
-        return str(self.connections or (KEPT_ALIVE_CONNECTIONS if requests == "inf" else CONNECTIONS))
+    def ring(self, program: Program) -> Ring:
+        return Ring(program, self.cpus[-1:], self.turn_s, self.directory)
 
-    @property
-    def client_cpu(self) -> str:
-        return str(self.cpus[-1])
-
-    def add(self, part: str, case: str, tool: str, round_number: int, sample: Sample) -> None:
-        self.rows.append({
-            "part": part, "case": case, "tool": tool, "round": round_number, "ops": sample.ops,
-            "client_cpu_us_per_op": f"{sample.client_us:.3f}",
-            "server_cpu_us_per_op": "" if sample.server_us is None else f"{sample.server_us:.3f}", "note": sample.note})
+    def add(self, part: str, case: str, round_number: int, spent: dict[str, Spent]) -> None:
+        for tool, cost in spent.items():
+            self.rows.append({
+                "part": part, "case": case, "tool": tool, "round": round_number, "ops": cost.ops,
+                "client_cpu_us_per_op": f"{cost.client_s * 1e6 / cost.ops:.3f}",
+                "server_cpu_us_per_op": f"{cost.server_s * 1e6 / cost.ops:.3f}",
+                "note": f"{100 * cost.resumed / cost.ops:.2f} % resumed"})
 
     def figures(self, part: str, case: str, tool: str, column: str = "client_cpu_us_per_op") -> list[float]:
         return [float(str(row[column])) for row in self.rows
                 if (row["part"], row["case"], row["tool"]) == (part, case, tool) and row.get(column)]
 
 
-def run_client(bench: Bench, command: list[str]) -> tuple[float, str]:
-    """CPU seconds of the program's whole life, and what it printed."""
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(["taskset", "-c", bench.client_cpu, *command], stdin=subprocess.DEVNULL,
-                                   stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            deadline = time.monotonic() + bench.warmup_s + bench.duration_s + DRAIN_LIMIT_S
-            while True:
-                pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-                if pid:
-                    process.returncode = os.waitstatus_to_exitcode(status)
-                    break
-                if time.monotonic() > deadline:
-                    raise Failed(f"{command[0]} did not end")
-                time.sleep(0.02)
-        finally:
-            if process.returncode is None:
-                for member in sessions.members(process.pid):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(member, 9)
-                process.wait()
-        output.seek(0)
-        text = output.read()
-    if process.returncode != 0:
-        raise Failed(f"{Path(command[0]).name} ended with status {process.returncode}: {text.strip()[-300:]}")
-    return usage.ru_utime + usage.ru_stime, text
-
-
 def server_cpu_s(programs: list[Program]) -> float:
-    total = 0.0
-    for program in programs:
-        for pid in sessions.members(program.session):
-            with contextlib.suppress(OSError):
-                total += time.clock_gettime(process_clock(pid))
-    return total
+    return sum(cpu_s(sessions.members(program.session)) for program in programs)
 
 
-def loadgen(bench: Bench, handshake: Handshake, engine: str, address: str, servers: list[Program],
-            requests: str = "0", path: str = "/", coalesce: str = "0") -> Sample:
-    """One run of our own generator. Its warm-up counts too: the proxy's clock and the generator's cover both."""
-    result_file = bench.directory / "loadgen.json"
+# ---- Contenders ----
+
+
+def loadgen(bench: Bench, handshake: Handshake, name: str, engine: str, how: Light, address: str,
+            requests: str = "0", path: str = "/") -> Contender:
+    """Our own generator."""
     resume = ["--resume-with", handshake.resume_with] if handshake.reuse != "never" else []
     group = ["--group", handshake.group] if handshake.group else []
-    before = server_cpu_s(servers)
-    client_s, _ = run_client(bench, [
-        str(built("loadgen")), "--engine", engine, "-c", bench.connections_of(requests), "-w", "1",
-        "--cpus", bench.client_cpu,
-        "-d", format_time(bench.duration_s), "--warmup", format_time(bench.warmup_s), "--reuse", handshake.reuse,
-        *resume, "--requests-per-connection", requests, "--tls-version", handshake.tls_version,
-        "--cipher", handshake.cipher, *group, "--json", str(result_file), "--coalesce", coalesce,
+    return Contender(name, [
+        str(built("loadgen")), "--engine", engine, "-c", str(how.connections), "-w", "1",
+        "--cpus", str(bench.cpus[-1]), "-d", f"{LIFE_S}s", "--reuse", handshake.reuse, *resume,
+        "--requests-per-connection", requests, "--tls-version", handshake.tls_version, "--cipher", handshake.cipher,
+        *group, "--json", str(bench.directory / f"{name}.json"), "--coalesce", how.coalesce, "--close", how.close,
         f"https://{address}{path}"])
-    server_s = server_cpu_s(servers) - before
-    result = json.loads(result_file.read_text())
-    totals = result["totals"]
+
+
+def check_loadgen(bench: Bench, name: str) -> dict[str, int]:
+    """Its totals, of a whole life without errors."""
+    result = json.loads((bench.directory / f"{name}.json").read_text())
+    engine = "openssl" if name == "openssl" else "light"
     if result["engine"] != engine:
         raise Failed(f"loadgen used its {result['engine']} engine, not {engine}")
-    ops = totals["transactions"] if requests == "inf" else totals["handshakes_full"] + totals["handshakes_resumed"]
-    share = totals["handshakes_resumed"] / max(1, totals["handshakes_full"] + totals["handshakes_resumed"])
-    return Sample(ops, client_s * 1e6 / ops, server_s * 1e6 / ops, f"{100 * share:.2f} % resumed")
+    totals: dict[str, int] = result["totals"]
+    if errors := {kind: count for kind, count in result["totals"]["errors"].items() if count}:
+        raise Failed(f"{name}: errors: {errors}")
+    return totals
 
 
-def s_time(bench: Bench, handshake: Handshake, address: str, servers: list[Program]) -> Sample:
+def s_time(handshake: Handshake, address: str) -> Contender:
     """OpenSSL's own timer of new connections: one at a time, blocking."""
     version = [] if handshake.tls_version == "TLSv1.3" else ["-tls1_2"]
     cipher = ["-ciphersuites" if handshake.tls_version == "TLSv1.3" else "-cipher", handshake.cipher]
-    before = server_cpu_s(servers)
-    client_s, text = run_client(bench, [
-        "openssl", "s_time", "-connect", address, "-new", "-time", str(round(bench.duration_s)), *version, *cipher])
-    server_s = server_cpu_s(servers) - before
-    found = re.search(r"(\d+) connections in [\d.]+ real seconds", text)
-    if not found or not int(found[1]):
-        raise Failed(f"openssl s_time: {text.strip()[-200:]}")
-    return Sample(int(found[1]), client_s * 1e6 / int(found[1]), server_s * 1e6 / int(found[1]))
+    return Contender("s_time", ["openssl", "s_time", "-connect", address, "-new", "-time", str(LIFE_S), *version,
+                                *cipher])
 
 
-def wrk(bench: Bench, address: str, path: str, servers: list[Program]) -> Sample:
-    before = server_cpu_s(servers)
-    client_s, text = run_client(bench, ["wrk", "-t1", f"-c{bench.connections_of('inf')}",
-                                        f"-d{round(bench.duration_s)}s", f"https://{address}{path}"])
-    server_s = server_cpu_s(servers) - before
-    found = re.search(r"(\d+) requests in", text)
-    if not found or not int(found[1]):
-        raise Failed(f"wrk: {text.strip()[-200:]}")
-    return Sample(int(found[1]), client_s * 1e6 / int(found[1]), server_s * 1e6 / int(found[1]))
+def wrk(address: str, path: str) -> Contender:
+    return Contender("wrk", ["wrk", "-t1", f"-c{KEPT_ALIVE_CONNECTIONS}", f"-d{LIFE_S}s", f"https://{address}{path}"],
+                     signal.SIGINT)
+
+
+# ---- Parts ----
 
 
 def server(bench: Bench, programs: list[Program], role: str, command: list[str], name: str) -> tuple[Program, str]:
@@ -214,34 +182,48 @@ def proxy_command(handshake: Handshake, backend: str) -> list[str]:
     ciphers = "--ciphersuites" if handshake.tls_version == "TLSv1.3" else "--ciphers"
     group = ["--groups", handshake.group] if handshake.group else []
     return [str(built("proxy")), "-q", "-f", "127.0.0.1:0", "-b", backend, "-n", "1",
-            "--tickets", "off" if handshake.resume_with == "id" else "on",
+            "--stats", "127.0.0.1:0", "--tickets", "off" if handshake.resume_with == "id" else "on",
             "--tls-min", handshake.tls_version, "--tls-max", handshake.tls_version, ciphers, handshake.cipher, *group,
             str(certificate(handshake.cert_key))]
+
+
+def tools_of(handshake: Handshake, part: str) -> dict[str, Light]:
+    """How the light engine is used. Before TLS 1.3 a full handshake ends with the server, so nothing is cut short by a
+    client that resets the connection then. (s_time says nothing before it closes, either.)"""
+    return {**NEW, **(RESETS if part == "full" and handshake.tls_version != "TLSv1.3" else {})}
 
 
 def bench_handshakes(bench: Bench, rounds: int, programs: list[Program]) -> None:
     origin = [str(built("echo-backend")), "http", "-l", "127.0.0.1:0"]
     _, backend = server(bench, programs, "backend", origin, "backend")
-    proxies = {}
     for handshake in (*FULL, *RESUMED):
         name = re.sub(r"[^A-Za-z0-9]+", "-", handshake.name)
-        proxies[handshake.name] = server(bench, programs, "subject", proxy_command(handshake, backend), name)
-    for round_number in range(1, rounds + 1):
-        for handshake in FULL:
-            proxy, address = proxies[handshake.name]
-            for engine in ("light", "openssl"):
-                for requests, part in (("0", "full"), ("1", "full + request")):
-                    sample = loadgen(bench, handshake, engine, address, [proxy], requests, "/?s=1024")
-                    bench.add(part, handshake.name, engine, round_number, sample)
-            for requests, part in (("0", "full"), ("1", "full + request")):
-                sample = loadgen(bench, handshake, "light", address, [proxy], requests, "/?s=1024", COALESCE)
-                bench.add(part, handshake.name, COALESCED, round_number, sample)
-            bench.add("full", handshake.name, "s_time", round_number, s_time(bench, handshake, address, [proxy]))
-        for handshake in RESUMED:
-            proxy, address = proxies[handshake.name]
-            for engine in ("light", "openssl"):
-                sample = loadgen(bench, handshake, engine, address, [proxy], "1", "/?s=1024")
-                bench.add("resumed + request", handshake.name, engine, round_number, sample)
+        proxy, address = server(bench, programs, "subject", proxy_command(handshake, backend), name)
+        statistics = printed_address(proxy, "stats") or ""
+
+        def count(statistics: str = statistics) -> tuple[int, int]:
+            page = counters.read(statistics)
+            return page["handshakes_full"] + page["handshakes_resumed"], page["handshakes_resumed"]
+
+        full = handshake.reuse == "never"
+        for requests, part in (("0", "full"), ("1", "full + request")) if full else (("1", "resumed + request"),):
+            own = [loadgen(bench, handshake, tool, "light", how, address, requests, "/?s=1024")
+                   for tool, how in tools_of(handshake, part).items()]
+            own.append(loadgen(bench, handshake, "openssl", "openssl", NEW[LIGHT], address, requests, "/?s=1024"))
+            others = [s_time(handshake, address)] if part == "full" else []
+            found = bench.ring(proxy).rounds(own + others, count, rounds)
+            for round_number, spent in enumerate(found, start=1):
+                check_resumed(spent, full)
+                bench.add(part, handshake.name, round_number, spent)
+            for contender in own:
+                check_loadgen(bench, contender.name)
+
+
+def check_resumed(spent: dict[str, Spent], full: bool) -> None:
+    """As the proxy counted. The first connection of each slot is over before the first turn, or nearly so."""
+    for name, cost in spent.items():
+        if cost.resumed and full or cost.resumed < 0.99 * cost.ops and not full:
+            raise Failed(f"{name}: {cost.resumed} of {cost.ops} handshakes were resumed")
 
 
 def bench_keep_alive(bench: Bench, rounds: int, programs: list[Program]) -> None:
@@ -249,24 +231,34 @@ def bench_keep_alive(bench: Bench, rounds: int, programs: list[Program]) -> None
     origin, address = server(bench, programs, "subject", [
         str(built("echo-backend")), "https", "-l", "127.0.0.1:0", "--cert", str(certificate("ecdsa:P-256")),
         "--key", str(certificate("ecdsa:P-256"))], "origin")
-    for round_number in range(1, rounds + 1):
-        for size in SIZES:
-            path = f"/?s={size}"
-            for engine in ("light", "openssl"):
-                sample = loadgen(bench, ECDSA_13, engine, address, [origin], "inf", path)
-                bench.add("keep-alive", f"{size} bytes", engine, round_number, sample)
-            sample = loadgen(bench, ECDSA_13, "light", address, [origin], "inf", path, COALESCE_KEPT_ALIVE)
-            bench.add("keep-alive", f"{size} bytes", COALESCED, round_number, sample)
-            bench.add("keep-alive", f"{size} bytes", "wrk", round_number, wrk(bench, address, path, [origin]))
+    for size in SIZES:
+        path = f"/?s={size}"
+        own = [loadgen(bench, ECDSA_13, tool, "light", how, address, "inf", path) for tool, how in KEPT_ALIVE.items()]
+        own.append(loadgen(bench, ECDSA_13, "openssl", "openssl", KEPT_ALIVE[LIGHT], address, "inf", path))
+        # A round is a life: as long as rounds elsewhere together, but for the start of the programs.
+        for round_number in range(1, 1 + max(1, rounds // LIFE_TURNS)):
+            spent = bench.ring(origin).life([*own, wrk(address, path)], LIFE_TURNS)
+            for contender in own:
+                spent[contender.name] += Spent(ops=check_loadgen(bench, contender.name)["transactions"])
+            spent["wrk"] += Spent(ops=wrk_requests(bench.directory / "wrk.log"))
+            bench.add("keep-alive", f"{size} bytes", round_number, spent)
 
 
-def hold(bench: Bench, connections: int, address: str) -> tuple[float, float]:
+def wrk_requests(log: Path) -> int:
+    """Of its last life: all of them wrote there."""
+    found = re.findall(r"(\d+) requests in", log.read_text())
+    if not found or not int(found[-1]):
+        raise Failed(f"wrk: {log.read_text().strip()[-200:]}")
+    return int(found[-1])
+
+
+def hold(bench: Bench, connections: int, coalesce: str, ramp_s: int, hold_s: int, address: str) -> tuple[float, float]:
     """Share of a core while so many connections are held, and memory in KiB of all processes of loadgen."""
     result_file = bench.directory / "hold.json"
     program = start("client", [
-        str(built("loadgen")), "--engine", "light", "--hold", "-c", str(connections), "-w", "1", "--cpus",
-        bench.client_cpu, "--ramp", f"{HOLD_RAMP_S}s", "--warmup", "2s", "-d", f"{HOLD_S}s", "--json", str(result_file),
-        f"https://{address}/?s=0"], bench.cpus[-1:], bench.directory / "hold.log")
+        str(built("loadgen")), "--engine", "light", "--hold", "--coalesce", coalesce, "-c", str(connections), "-w", "1",
+        "--cpus", str(bench.cpus[-1]), "--ramp", f"{ramp_s}s", "--warmup", f"{HOLD_WARMUP_S}s", "-d", f"{hold_s}s",
+        "--json", str(result_file), f"https://{address}/?s=0"], bench.cpus[-1:], bench.directory / "hold.log")
     resident_kib = 0.0
     with crew() as programs:
         programs.append(program)
@@ -286,13 +278,14 @@ def bench_hold(bench: Bench, rounds: int, programs: list[Program]) -> None:
     _, address = server(bench, programs, "subject", [
         str(built("echo-backend")), "https", "-l", "127.0.0.1:0", "--cert", str(certificate("ecdsa:P-256")),
         "--key", str(certificate("ecdsa:P-256"))], "held")
-    for round_number in range(1, rounds + 1):
-        few_busy, few_kib = hold(bench, 10, address)
-        busy, kib = hold(bench, HELD, address)
-        bench.held.append((busy, (kib - few_kib) / (HELD - 10)))
-        bench.rows.append({"part": "hold", "case": f"{HELD} connections", "tool": "light", "round": round_number,
-                           "ops": HELD, "note": f"{100 * busy:.2f} % of a core ({100 * few_busy:.2f} % with 10), "
-                           f"{bench.held[-1][1]:.2f} KiB a connection"})
+    _, few_kib = hold(bench, 10, "0", FEW_RAMP_S, FEW_S, address)
+    for round_number in range(1, 1 + min(rounds, HOLD_ROUNDS)):
+        for tool, coalesce in HELD_HOW.items():
+            busy, kib = hold(bench, HELD, coalesce, HOLD_RAMP_S, HOLD_S, address)
+            each_kib = (kib - few_kib) / (HELD - 10)
+            bench.held[tool].append((busy, each_kib))
+            bench.rows.append({"part": "hold", "case": f"{HELD} connections", "tool": tool, "round": round_number,
+                               "ops": HELD, "note": f"{100 * busy:.2f} % of a core, {each_kib:.2f} KiB each"})
 
 
 @dataclass(frozen=True)
@@ -319,36 +312,38 @@ def goals(bench: Bench) -> Iterator[Goal]:
     for handshake in FULL if "handshakes" in bench.parts else ():
         name = handshake.name
         limit = 0.35 if handshake.cert_key.startswith("ecdsa") else 0.15
-        for tool in ("light", COALESCED):
+        for tool in tools_of(handshake, "full"):
             own = bench.figures("full", name, tool)
             yield Goal(f"{name}, full: s_time / {tool}", 10, False, ratios(bench.figures("full", name, "s_time"), own))
             yield Goal(f"{name}, full: openssl engine / {tool}", 5, False,
                        ratios(bench.figures("full", name, "openssl"), own))
-            for part in ("full", "full + request"):
+            for part in ("full", "full + request") if tool in NEW else ("full",):
                 yield Goal(f"{name}, {part}: {tool} / proxy", limit, True,
                            ratios(bench.figures(part, name, tool),
                                   bench.figures(part, name, tool, "server_cpu_us_per_op")))
     for handshake in RESUMED if "handshakes" in bench.parts else ():
         part, name = "resumed + request", handshake.name
-        served = bench.figures(part, name, "light", "server_cpu_us_per_op")
-        yield Goal(f"{name}, {part}: light / proxy", 0.7, True, ratios(bench.figures(part, name, "light"), served))
+        for tool in NEW:
+            yield Goal(f"{name}, {part}: {tool} / proxy", 0.7, True,
+                       ratios(bench.figures(part, name, tool),
+                              bench.figures(part, name, tool, "server_cpu_us_per_op")))
     for size in SIZES if "keep-alive" in bench.parts else ():
         name = f"{size} bytes"
-        for tool in ("light", COALESCED):
+        for tool in KEPT_ALIVE:
             yield Goal(f"keep-alive, {name}: wrk / {tool}", 1.3, False,
                        ratios(bench.figures("keep-alive", name, "wrk"), bench.figures("keep-alive", name, tool)))
-    if bench.held:
-        yield Goal(f"{HELD} connections held, % of a core", 2, True, [100 * busy for busy, _ in bench.held])
-        yield Goal(f"{HELD} connections held, KiB each", 4, True, [kib for _, kib in bench.held])
+    for tool, held in bench.held.items() if "hold" in bench.parts else ():
+        yield Goal(f"{HELD} connections held by {tool}, % of a core", 2, True, [100 * busy for busy, _ in held])
+        yield Goal(f"{HELD} connections held by {tool}, KiB each", 4, True, [kib for _, kib in held])
 
 
 def print_table(bench: Bench) -> None:
-    heads = f"{'light':>10}{COALESCED:>10}{'openssl':>10}{'other':>16}{'server':>10}"
+    heads = f"{LIGHT:>10}{COALESCED:>10}{RESET:>10}{'openssl':>10}{'other':>16}{'server':>10}"
     print(f"{'client CPU us per op, medians':<52}{heads}")
     seen = dict.fromkeys((str(row["part"]), str(row["case"])) for row in bench.rows if row["part"] != "hold")
     for part, case in seen:
         cells = []
-        for tool in ("light", COALESCED, "openssl"):
+        for tool in (LIGHT, COALESCED, RESET, "openssl"):
             values = bench.figures(part, case, tool)
             cells.append(f"{median(values):>10.1f}" if values else f"{'-':>10}")
         other = next((f"{tool} {median(values):.1f}" for tool in ("s_time", "wrk")
@@ -358,10 +353,12 @@ def print_table(bench: Bench) -> None:
 
 
 def print_goals(found: list[Goal]) -> None:
-    print(f"\n{'figure, median over the rounds':<72}{'figure':>8}{'goal':>9}")
+    print(f"\n{'figure, median over the rounds and their middle half':<72}{'figure':>8}{'':>16}{'goal':>9}")
     for goal in found:
         sign = "<=" if goal.at_most else ">="
-        print(f"{goal.text:<72}{goal.figure:>8.2f}{sign:>4}{goal.limit:>5g}  {'met' if goal.met else 'NOT MET'}")
+        low, high = middle_half(goal.ratios)
+        print(f"{goal.text:<72}{goal.figure:>8.2f}{f'{low:.2f} .. {high:.2f}':>16}{sign:>4}{goal.limit:>5g}  "
+              f"{'met' if goal.met else 'NOT MET'}")
 
 
 PARTS = {"handshakes": bench_handshakes, "keep-alive": bench_keep_alive, "hold": bench_hold}
@@ -369,11 +366,11 @@ PARTS = {"handshakes": bench_handshakes, "keep-alive": bench_keep_alive, "hold":
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="bench-loadgen", description=__doc__.splitlines()[0])
-    result.add_argument("--rounds", type=int, default=3, help="interleaved repeats (default 3)")
-    result.add_argument("--duration", default="3s", help="of each run (default 3s)")
-    result.add_argument("--connections", type=int,
-                        help=f"of each generator (default {CONNECTIONS}; {KEPT_ALIVE_CONNECTIONS} where they are kept "
-                             f"alive; {HELD} are held)")
+    result.add_argument("--rounds", type=int, default=10,
+                        help=f"two turns of each contender, in either order (default 10); connections are held "
+                             f"{HOLD_ROUNDS} times")
+    result.add_argument("--turn", default="200ms", help="how long one runs while the others are stopped (default "
+                        "200ms)")
     result.add_argument("--part", action="append", choices=list(PARTS), help="only this, or these (default all)")
     result.add_argument("--out", type=Path, help="where the CSV goes (default results/<time>-bench-loadgen)")
     return result
@@ -393,13 +390,11 @@ def main(argv: list[str]) -> int:
             if not installed(tool):
                 raise Refused(tool, "", "is not installed: run scripts/install-deps bench-loadgen")
         try:
-            duration_s = parse_time(arguments.duration)
+            turn_s = parse_time(arguments.turn)
         except ValueError as error:
-            raise Refused("--duration", "", str(error)) from error
-        if arguments.rounds < 1 or duration_s < 1:
-            raise Refused("--rounds, --duration", "", "at least 1 round of 1 s")
-        if arguments.connections is not None and not 1 <= arguments.connections <= HELD:
-            raise Refused("--connections", "", f"1 to {HELD}")
+            raise Refused("--turn", "", str(error)) from error
+        if arguments.rounds < 1 or not TURN_MIN_S <= turn_s <= TURN_MAX_S:
+            raise Refused("--rounds, --turn", "", f"at least 1 round of turns of {TURN_MIN_S:g} to {TURN_MAX_S:g} s")
         out = arguments.out or RESULTS / time.strftime("%Y%m%d-%H%M%S-bench-loadgen")
         out.mkdir(parents=True)
     except (Refused, OSError) as error:
@@ -409,8 +404,7 @@ def main(argv: list[str]) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     cpus = tuple(sorted(os.sched_getaffinity(0)))
     with tempfile.TemporaryDirectory(prefix="tlsdyno-") as directory:
-        bench = Bench(cpus, duration_s, 0.5, Path(directory), parts=tuple(arguments.part or PARTS),
-                      connections=arguments.connections)
+        bench = Bench(cpus, turn_s, Path(directory), tuple(arguments.part or PARTS))
         try:
             with interruptible():
                 measure(bench, arguments.rounds)
@@ -423,9 +417,13 @@ def main(argv: list[str]) -> int:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(bench.rows)
-    print(f"server on CPU {cpu_list(cpus[:1])}, generator on CPU {bench.client_cpu}, "
-          f"{bench.connections_of('1')} connections, "
-          f"{bench.connections_of('inf')} where they are kept alive, {arguments.rounds} rounds")
+    print(f"server on CPU {cpu_list(cpus[:1])}, generator on CPU {cpus[-1]}, {arguments.rounds} rounds of two turns of "
+          f"{arguments.turn}")
+    new, kept = NEW[COALESCED], KEPT_ALIVE[COALESCED]
+    print(f"{LIGHT}, openssl: {CONNECTIONS} connections, {KEPT_ALIVE_CONNECTIONS} where they are kept alive; "
+          f"{COALESCED}: light with -c {new.connections} --coalesce {new.coalesce}, kept alive -c {kept.connections} "
+          f"--coalesce {kept.coalesce}, held --coalesce {HELD_HOW[COALESCED]}; {RESET}: {COALESCED}, with --close rst; "
+          "s_time: one connection")
     print_table(bench)
     print_goals(list(goals(bench)))
     print(f"\n{out / 'bench.csv'}")

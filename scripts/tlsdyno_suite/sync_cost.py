@@ -18,7 +18,8 @@ from .certificates import certificate
 from .placement import Placement
 from .processes import Failed, Program, crew
 from .programs import built
-from .runner import check_alive, printed_address, start_subject
+from .loading import check_alive, printed_address
+from .runner import start_subject
 from .subjects import DRIVERS, Task
 
 PEER = "peer"

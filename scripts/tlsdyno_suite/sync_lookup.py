@@ -22,7 +22,8 @@ from .certificates import certificate
 from .placement import Placement
 from .processes import Failed, Program, crew, describe_end, start, wait_until_ready
 from .programs import built
-from .runner import READY_LIMIT_S, printed_address
+from .loading import printed_address
+from .runner import READY_LIMIT_S
 
 PORTION_S = 0.24     # CPU time of an arm
 WARM_UP = 400        # handshakes
