@@ -15,10 +15,10 @@ from . import block, counters
 from .builds import Build
 from .cell import DEFAULTS, Cell
 from .certificates import certificate
+from .loading import check_alive, printed_address
 from .placement import Placement
 from .processes import Failed, Program, crew
 from .programs import built
-from .loading import check_alive, printed_address
 from .runner import start_subject
 from .subjects import DRIVERS, Task
 
