@@ -55,7 +55,7 @@ def test_a_session_that_is_not_there_is_told(build: Path, tmp_path: Path) -> Non
     """A client that asks for more sessions than a proxy was given."""
     greedy = tmp_path / "bench" / "session-resumer"
     greedy.unlink()
-    greedy.write_text(f'#!/bin/sh\nexec '{program("bench/session-resumer")}' "$1" 1000000 "$3"\n')
+    greedy.write_text(f"#!/bin/sh\nexec '{program('bench/session-resumer')}' \"$1\" 1000000 \"$3\"\n")
     greedy.chmod(0o755)
     done = bench("--part", "lookup", "--rounds", "1", "--sessions", "2000", build=build)
     assert done.returncode == 1
