@@ -170,7 +170,8 @@ def size(plan: Plan) -> str:
 def print_plan(plan: Plan) -> None:
     """The cells that would run, in the order of the file."""
     left = {cell for _, cells in plan.left() for cell in cells}
-    company = {cell: len(group) - 1 for group in plan.groups(plan.cells) for cell in group}
+    company = {cell: len(group) - 1 for _, cells in reversed(plan.left()) for group in plan.groups(cells)
+               for cell in group}
     for cell in filter(left.__contains__, plan.cells):
         placement, obstacle = plan.placement(cell), plan.obstacle(cell)
         fate = f"skipped: {obstacle}" if obstacle or placement is None else str(

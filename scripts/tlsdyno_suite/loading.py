@@ -139,6 +139,7 @@ class Loading:
         self._watch = Watch(self._load, site.serving, 0.05 if cell.bursts else length_s / 2, length_s + DRAIN_LIMIT_S,
                             look=self._failover.look if self._failover else None)
         self._failure: Failed | None = None
+        self._ended = False
 
     def _command(self, owned: bool) -> list[str]:
         scenario, cell, plain = self._scenario, self._cell, DRIVERS[self._cell.subject].plain
@@ -152,11 +153,14 @@ class Loading:
 
     def goes_on(self) -> bool:
         """To be asked often. What goes wrong is kept for whoever asks what was seen."""
+        if self._ended:
+            return False
         try:
             if self._watch.goes_on():
                 return True
         except Failed as error:
             self._failure = error
+        self._ended = True
         return False
 
     def seen(self) -> tuple[Evidence, int]:

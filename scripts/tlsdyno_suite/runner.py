@@ -17,7 +17,7 @@ from .loads import wrk
 from .network import HERE, Place
 from .placement import Placement, cpu_list, place, place_external
 from .port import accepts, free_port
-from .processes import Failed, Program, crew, describe_end, start, stop, wait_until_ready
+from .processes import Failed, Program, crew, describe_end, start, stop, undisturbed, wait_until_ready
 from .programs import built
 from .record import Row, asked_row, measured_row, row_key
 from .sampler import Sampler
@@ -74,7 +74,9 @@ class Plan:
         found: dict[tuple[object, ...], list[Cell]] = {}
         for number, cell in enumerate(cells):
             values: dict[str, object] = {"subject": cell.subject, **parameters(cell)}
-            apart = tuple(value for name, value in values.items() if name not in self.scenario.at_once)
+            # Other CPUs, or another time to get ready in, cannot be at once, whatever the scenario names.
+            apart = (cell.cores, cell.lead_s,
+                     *(value for name, value in values.items() if name not in self.scenario.at_once))
             found.setdefault(apart if self.has_company(cell) else (number,), []).append(cell)
         return list(found.values())
 
@@ -88,7 +90,7 @@ class Plan:
         a group are beside each other."""
         chooser = random.Random(self.seed)
         groups = self.groups(self.cells)
-        return [[cell for group in chooser.sample(groups, len(groups)) for cell in group]
+        return [[cell for group in chooser.sample(groups, len(groups)) for cell in chooser.sample(group, len(group))]
                 for _ in range(self.scenario.repeats)]
 
     def left(self) -> list[tuple[int, list[Cell]]]:
@@ -175,6 +177,9 @@ def start_subject(driver: Driver, task: Task, log: Path, programs: list[Program]
             in_use = re.search("in use", log.read_text(errors="replace"), re.IGNORECASE)
             if not in_use or attempt == PORT_TRIES - 1:
                 raise
+            stop(program)
+            programs.remove(program)  # whatever is in it has to live
+            log.unlink()
     raise AssertionError("the loop returns or raises")
 
 
@@ -367,6 +372,10 @@ def prepare(plan: Plan, cell: Cell, company: int, floors: dict[floor.Work, float
     if reason or placement is None:
         return {"status": "skipped", "reason": reason}, None
     directory.mkdir()
+    # An earlier part of this run may have left logs of these names, with addresses that are nobody's now.
+    for role in ("backend", "subject", "client", "host-*"):
+        for stale in Path(logs).parent.glob(f"{Path(logs).name}-{role}.log"):
+            stale.unlink()
     return {}, Work(cell, replace(placement, company=company), directory, logs, floor_limit(cell, floors))
 
 
@@ -399,6 +408,8 @@ def run(plan: Plan, logs: Path, finished: Callable[[Row], None], begun: Callable
             for group in plan.groups(cells):
                 for cell in group:
                     begun(repeat, cell)
-                for row in run_group(plan, repeat, number, group, floors, temporary, logs):
-                    finished(row)
+                rows = run_group(plan, repeat, number, group, floors, temporary, logs)
+                with undisturbed():  # what is left of a group would be measured in other company
+                    for row in rows:
+                        finished(row)
                 number += len(group)

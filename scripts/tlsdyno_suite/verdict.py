@@ -168,7 +168,8 @@ def bottleneck_of(evidence: Evidence) -> tuple[str, str]:
         return bottleneck_beyond(evidence)
     placement = evidence.placement
     own = role_share(evidence, "subject", len(placement.subject))
-    if own >= SATURATED or placement.company and average(evidence.busy, placement.subject) >= SATURATED:
+    shared = placement.company and not placement.overlapped
+    if own >= SATURATED or shared and average(evidence.busy, placement.subject) >= SATURATED:
         return "subject", ""
     subject = f"subject {percent(own)}"
     held = contests(evidence)

@@ -102,6 +102,9 @@ def test_a_run_killed_before_its_first_row_goes_on(ended):
     for left in (b"", b"run_id,scen"):
         (ended / "out" / "results.csv").write_bytes(left)
         assert finish(ended, "run", "--resume", "out")[0] in MEASURED and len(keys(ended)) == 1
+        # An address in a log of before would be nobody's.
+        logs = list((ended / "out" / "logs").glob("*-subject.log"))
+        assert logs and all(log.read_text().count("listening on") == 1 for log in logs)
 
 
 def spoil_machine(place: Path, **values: object) -> None:
