@@ -11,7 +11,7 @@
 #   make aborted-handshakes   100,000 handshakes that are broken off, or ABORTED_HANDSHAKES=: nothing is left behind
 #   make testssl    scan the proxy with testssl.sh
 #   make bench-backend   the origin's CPU time a request beside nginx's: half a minute
-#   make bench-sync what sharing sessions between hosts is worth and costs: a quarter of an hour
+#   make bench-sync what sharing sessions between hosts is worth and costs: more than a quarter of an hour
 #   make lint       formatting, static analysis
 #   make SAN=1 ...  the same with AddressSanitizer and UndefinedBehaviorSanitizer, in build/san/
 #
@@ -175,7 +175,7 @@ bench-backend: deps-bench
 	@$(MAKE) --no-print-directory -s -j2 all
 	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" $(PYTHON) scripts/bench-backend
 
-# What sharing sessions between hosts is worth and costs: about a quarter of an hour.
+# What sharing sessions between hosts is worth and costs: more than a quarter of an hour.
 .PHONY: bench-sync
 bench-sync: deps-bench
 	@$(MAKE) --no-print-directory -s -j2 all $(SESSION_STORE_COST) $(SESSION_RESUMER) $(DATAGRAM_FLOOD)

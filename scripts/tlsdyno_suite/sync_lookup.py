@@ -19,10 +19,10 @@ from typing import Any
 
 from . import block, counters
 from .certificates import certificate
+from .loading import printed_address
 from .placement import Placement
 from .processes import Failed, Program, crew, describe_end, start, wait_until_ready
 from .programs import built
-from .loading import printed_address
 from .runner import READY_LIMIT_S
 
 PORTION_S = 0.24     # CPU time of an arm
