@@ -137,15 +137,19 @@ fuzz: deps-test
 	@tests/fuzz/run $(FUZZ) $(FUZZ_SECONDS) $(notdir $(filter $(FUZZ)/fuzz_light_%,$(FUZZ_TARGETS)))
 	@tests/fuzz/run $(FUZZ) $(FUZZ_SECONDS) $(notdir $(filter-out $(FUZZ)/fuzz_light_%,$(FUZZ_TARGETS)))
 
-# What a session costs that is looked up, a client of any of a million sessions, and a flood of datagrams: tests/bench/.
+# The least server there can be, what a session costs that is looked up, a client of any of a million sessions, and a
+# flood of datagrams: tests/bench/.
+LEAST_SERVER := $(BUILD)/bench/least-server
 SESSION_STORE_COST := $(BUILD)/bench/session-store-cost
 SESSION_RESUMER := $(BUILD)/bench/session-resumer
 DATAGRAM_FLOOD := $(BUILD)/bench/datagram-flood
+TESTED_HELPERS := $(LEAST_SERVER) $(SESSION_RESUMER) $(DATAGRAM_FLOOD)
 $(BUILD)/obj/tests/bench/%.o: ALL_CFLAGS += -Iproxy
+$(LEAST_SERVER): $(BUILD)/obj/tests/bench/least_server.o $(BUILD)/common.a
 $(SESSION_STORE_COST): $(BUILD)/obj/tests/bench/session_store_cost.o $(BUILD)/proxy.a $(BUILD)/common.a
 $(SESSION_RESUMER): $(BUILD)/obj/tests/bench/session_resumer.o $(BUILD)/common.a
 $(DATAGRAM_FLOOD): $(BUILD)/obj/tests/bench/datagram_flood.o $(BUILD)/common.a
-$(SESSION_STORE_COST) $(SESSION_RESUMER) $(DATAGRAM_FLOOD):
+$(LEAST_SERVER) $(SESSION_STORE_COST) $(SESSION_RESUMER) $(DATAGRAM_FLOOD):
 	@mkdir -p $(@D)
 	@echo "link $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
@@ -172,7 +176,7 @@ bench-loadgen: deps-bench-loadgen
 # The origin's CPU time a request beside nginx's: half a minute.
 .PHONY: bench-backend
 bench-backend: deps-bench
-	@$(MAKE) --no-print-directory -s -j2 all
+	@$(MAKE) --no-print-directory -s -j2 all $(LEAST_SERVER)
 	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" $(PYTHON) scripts/bench-backend
 
 # What sharing sessions between hosts is worth and costs: more than a quarter of an hour.
@@ -182,7 +186,7 @@ bench-sync: deps-bench
 	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" $(PYTHON) scripts/bench-sync
 
 test: deps-test
-	@$(MAKE) --no-print-directory -s -j2 all unit-programs $(SESSION_RESUMER) $(DATAGRAM_FLOOD)
+	@$(MAKE) --no-print-directory -s -j2 all unit-programs $(TESTED_HELPERS)
 	@$(MAKE) --no-print-directory unit functional
 	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
 
@@ -194,7 +198,7 @@ unit: unit-programs
 
 # Two at once: much of a test's time is waiting.
 PYTEST_FLAGS ?= -q -n 2
-functional: all $(SESSION_RESUMER) $(DATAGRAM_FLOOD)
+functional: all $(TESTED_HELPERS)
 	TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" PYTHONPYCACHEPREFIX="$(CURDIR)/build/pycache" \
 	$(PYTHON) -m pytest $(PYTEST_FLAGS) -o cache_dir="$(CURDIR)/build/pytest_cache" --timeout 300 tests/functional
 
