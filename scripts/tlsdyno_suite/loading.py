@@ -108,40 +108,46 @@ def watch(load: Program, others: list[Program], check_at_s: float, limit_s: floa
 
 
 class Loading:
-    """One load on one site, from its start to what was seen."""
+    """One load on one site, from its preparation to what was seen."""
 
     def __init__(self, scenario: Scenario, cell: Cell, placement: Placement, site: Site, sampler: Sampler, prefix: str,
                  owned: bool, directory: Path, log: Path, programs: list[Program]) -> None:
-        """Starts it, not the sampler, which knows its programs by their names with this prefix. `owned`: the target
+        """Makes ready for `begin`: the sampler knows the programs by their names with this prefix. `owned`: the target
         need not be on this machine."""
         self._scenario, self._cell, self._placement, self._site = scenario, cell, placement, site
         self._sampler, self._prefix = sampler, prefix
-        self._json_file = directory / RESULT
+        self._json_file, self._log, self._owned = directory / RESULT, log, owned
+        self._programs = programs
         # wrk has no counters to compare the subject's with.
         counts = DRIVERS[cell.subject].has_statistics and cell.load_tool == "loadgen"
         self._statistics = site.statistics if counts else []
         self._counted_before = [counters.read(each) for each in self._statistics]
         self._tcp_before = site.tcp_counters()
-        length_s = cell.lead_s + scenario.warmup_s + scenario.duration_s
         self._before_kib = sum(sessions.memory_kib(pid)[1] for program in site.subjects
                                for pid in sessions.members(program.session))
         sampled = {prefix + program.name: program for program in site.serving if program.role != "network"}
         self._roles = {name: program.role for name, program in sampled.items()}
         sampler.add({name: program.session for name, program in sampled.items()},
                     [name for name, role in self._roles.items() if role == "subject"])
-        window_s = (length_s - scenario.duration_s, length_s)
-        self._failover = Failover(site.serving, self._statistics, window_s) if cell.fails_over else None
-        before_ns = time.time_ns()
-        self._load = start("client", self._command(owned), placement.client, log, site.outside.within)
-        programs.append(self._load)
-        self._roles[prefix + self._load.name] = self._load.role
-        sampler.add_new(prefix + self._load.name, self._load.session, before_ns)
-        self._watch = Watch(self._load, site.serving, 0.05 if cell.bursts else length_s / 2, length_s + DRAIN_LIMIT_S,
-                            look=self._failover.look if self._failover else None)
         self._failure: Failed | None = None
         self._ended = False
 
-    def _command(self, owned: bool) -> list[str]:
+    def begin(self) -> None:
+        """Starts the load, not the sampler. Nothing else takes its time here, for others are to begin with it."""
+        scenario, cell, serving = self._scenario, self._cell, self._site.serving
+        length_s = cell.lead_s + scenario.warmup_s + scenario.duration_s
+        window_s = (length_s - scenario.duration_s, length_s)
+        self._failover = Failover(serving, self._statistics, window_s) if cell.fails_over else None
+        before_ns = time.time_ns()
+        self._load = start("client", self._command(), self._placement.client, self._log, self._site.outside.within)
+        self._programs.append(self._load)
+        name = self._prefix + self._load.name
+        self._roles[name] = self._load.role
+        self._sampler.add_new(name, self._load.session, before_ns)
+        self._watch = Watch(self._load, serving, 0.05 if cell.bursts else length_s / 2, length_s + DRAIN_LIMIT_S,
+                            look=self._failover.look if self._failover else None)
+
+    def _command(self) -> list[str]:
         scenario, cell, plain = self._scenario, self._cell, DRIVERS[self._cell.subject].plain
         address, *others = self._site.addresses
         if cell.load_tool == "wrk":
@@ -149,7 +155,7 @@ class Loading:
             return wrk.command(cell, self._placement, url, scenario.duration_s, self._json_file)
         # What is in a network that was made for it is ours, wherever it seems to be.
         return loadgen.command(cell, self._placement, address, scenario.duration_s, scenario.warmup_s, self._json_file,
-                               owned or self._site.network is not None, plain, others)
+                               self._owned or self._site.network is not None, plain, others)
 
     def goes_on(self) -> bool:
         """To be asked often. What goes wrong is kept for whoever asks what was seen."""

@@ -249,20 +249,33 @@ def put_loads(plan: Plan, loads: list[tuple[Work, Site]], programs: list[Program
     """All at once, from the start of the first to the end of the last."""
     sampler = Sampler()
 
-    def begin(number: int, work: Work, site: Site) -> Loading:
+    def ready(number: int, work: Work, site: Site) -> Loading:
         return Loading(plan.scenario, work.cell, work.placement, site, sampler, f"{number} " if len(loads) > 1 else "",
                        plan.owned, work.directory, Path(f"{work.logs}-client.log"), programs)
 
-    begun = [attempt(begin, number, *each) for number, each in enumerate(loads)]
+    def begin(loading: Loading) -> Loading:
+        loading.begin()
+        return loading
+
+    prepared = [attempt(ready, number, *each) for number, each in enumerate(loads)]
+    begun = [attempt(begin, each) if isinstance(each, Loading) else each for each in prepared]
     wait([loading for loading in begun if isinstance(loading, Loading)], sampler)
-    seen: list[Seen | Failed] = []
-    for loading in begun:
-        if isinstance(loading, Loading):
-            what = attempt(loading.seen)
-            seen.append(what)
-        else:
-            seen.append(loading)
-    return seen
+    return beside([attempt(each.seen) if isinstance(each, Loading) else each for each in begun])
+
+
+def beside(seen: list[Seen | Failed]) -> list[Seen | Failed]:
+    """What was seen at once, each with how much of its window was everybody's. One that failed has none."""
+    windows = [(each[0].load.started_ns, each[0].load.end_ns) for each in seen if not isinstance(each, Failed)]
+    if len(windows) < 2:
+        return seen
+    common_ns = max(0, min(end for _, end in windows) - max(begin for begin, _ in windows))
+
+    def told(seen: Seen) -> Seen:
+        evidence, rss_kib = seen
+        length_ns = evidence.load.end_ns - evidence.load.started_ns
+        return replace(evidence, together=common_ns / max(length_ns, 1)), rss_kib
+
+    return [each if isinstance(each, Failed) else told(each) for each in seen]
 
 
 def row_of(work: Work, site: Site, seen: Seen | Failed) -> Row:

@@ -42,6 +42,7 @@ class Evidence:
     plain: bool = False                # the subject speaks no TLS
     external: bool = False             # the subject runs elsewhere: cpu_s is of the client only
     resumes: bool = True               # whether the subject resumes sessions at all
+    together: float = 1.0              # of several cells at once: the share of the window that was everybody's
     # Of the subject, without what is a file's: before the first connection, and last read in the window; None when it
     # was not read there.
     memory_kib: tuple[float, float] | None = None
@@ -433,6 +434,12 @@ def window(evidence: Evidence, threshold: float) -> str | None:
     return None
 
 
+def together(evidence: Evidence, threshold: float) -> str | None:
+    if evidence.together >= threshold:
+        return None
+    return f"only {percent(evidence.together)} of the window was that of the others who were to be measured at once"
+
+
 def sampling(evidence: Evidence, threshold: float) -> str | None:
     gap = evidence.sample_gap_s
     if evidence.cell.bursts:
@@ -507,6 +514,9 @@ RULES = (
     Rule("search", ALL, 0, "a highest rate is one that was answered well", answered_well),
     Rule("memory", ALL, 0, "a figure needs a reading", memory),
     Rule("window", ALL, 0.98, "the load ended before its time; 2 % for timers", window),
+    Rule("together", ALL, 0.75,
+         "cells at once are held against each other because the machine was the same for all: most of the time, as one"
+         " load begins a moment after the other (proposal)", together),
     Rule("sampling", ALL, 0.05,
          "CPU time is interpolated between readings; a steady load within 5 % of the window errs by less than 1 % "
          "(proposal)", sampling),

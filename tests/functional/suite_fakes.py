@@ -103,7 +103,7 @@ def load():
         os.sched_setaffinity(0, range(os.cpu_count()))
     dies()
     length = seconds(option("-d"))
-    time.sleep(seconds(option("--warmup")))
+    time.sleep(seconds(option("--warmup")) + recipe.get("late_s", 0))
     begin, begin_ns = time.monotonic(), time.time_ns()
     if recipe.get("burns") == name:
         burn(lambda: time.monotonic() > begin + length)

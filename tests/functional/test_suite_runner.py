@@ -210,6 +210,15 @@ def test_one_that_dies_in_company_fails_its_row_alone(place, program, role):
     assert float(alive["subject_cpu_us_per_op"]) > 0
 
 
+def test_windows_that_hardly_met_were_not_at_once(place):
+    (place / "some.toml").write_text(TOGETHER)
+    status, rows, _ = run(place, "--duration", "1s", only="never", late_s=0.9)
+    assert status == 4 and len(rows) == 2
+    for row in rows:
+        assert (row["status"], row["stands"]) == ("invalid", "")
+        assert "% of the window was that of the others who were to be measured at once" in row["reason"]
+
+
 def test_a_load_generator_that_fills_its_core_bounds_its_row(place):
     status, rows, out = run(place, "--only", "reuse=never", "--duration", "1500ms", burns="loadgen")
     if len(os.sched_getaffinity(0)) > 1:

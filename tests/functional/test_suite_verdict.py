@@ -311,6 +311,13 @@ def test_company_spoils_the_rate_and_nothing_else_of_it_is_told(sound):
     spoils(with_load(shared, errors={"reset": 1}), "", "errors: reset 1; measured at once with 4 more")
 
 
+def test_windows_that_are_apart_spoil_all(sound):
+    shared = replace(sound, placement=replace(sound.placement, company=1), together=0.75)
+    spoils(shared, "cost", "measured at once with 1 more")
+    spoils(replace(shared, together=0.74), "", "only 74 % of the window was that of the others who were to be measured "
+           "at once; measured at once with 1 more")
+
+
 def test_an_unsteady_window_spoils_the_rate(sound):
     spoils(with_load(sound, half_rates=(1520, 1470)), "cost",
            "not steady: the halves of the window differ by 3.3 %")
