@@ -236,11 +236,15 @@ static void take_known(struct connection *connection, const struct request *know
 static void keep_request(const struct connection *connection) {
     const struct buffer *input = connection->input;
     const struct http_framing *framing = &connection->framing;
+    const struct request *request = &connection->request;
     bool has_body = framing->content_length > 0 || framing->parser.flags & F_CHUNKED;
+    struct known_request known = {.length = input->begin - connection->request_at, .request = *request};
 
-    if (connection->whole && !has_body && !framing->expects_continue)
-        known_requests_keep(input->bytes + connection->request_at, input->begin - connection->request_at,
-                            &connection->request);
+    if (!connection->whole || has_body || framing->expects_continue)
+        return;
+    if (request->keep_alive && request->delay_ns == 0 && !connection->worker->service)
+        known.answer = respond_ready(request, &known.answer_bytes);
+    known_requests_keep(input->bytes + connection->request_at, &known);
 }
 
 static void take_event(struct connection *connection) {
@@ -287,15 +291,14 @@ static void take_event(struct connection *connection) {
 static void take_input(struct connection *connection, size_t limit) {
     struct buffer *input = connection->input;
     const char *bytes = input->bytes + input->begin;
-    const struct request *known;
-    size_t known_bytes;
+    const struct known_request *known;
 
     if (connection->between) {
-        known = known_requests_find(bytes, limit, &known_bytes);
+        known = known_requests_find(bytes, limit);
         if (known) {
-            input->begin += known_bytes;
+            input->begin += known->length;
             connection->requests++;
-            take_known(connection, known);
+            take_known(connection, &known->request);
             return;
         }
         connection->whole = true;
@@ -420,6 +423,28 @@ static enum step fill(struct connection *connection) {
     }
 }
 
+/* The usual load: all that was read is one known request, its answer lies ready, and nothing waits to be sent. */
+static enum step answer_known(struct connection *connection) {
+    const struct buffer *input = connection->input;
+    const struct known_request *known;
+    enum stream_result result;
+    size_t put = 0;
+
+    known = connection->between && !connection->ending ? known_requests_find(input->bytes, input->end) : NULL;
+    if (!known || !known->answer || known->length != input->end)
+        return STEP_ON;
+    connection->requests++;
+    drop_input(connection);
+    result = stream_write(&connection->stream, known->answer, known->answer_bytes, &put);
+    if (result != STREAM_OK && result != STREAM_RETRY) {
+        close_connection(connection);
+        return STEP_CLOSED;
+    }
+    if (put < known->answer_bytes)
+        output_refer(&connection->output, known->answer + put, known->answer_bytes - put);
+    return STEP_ON;
+}
+
 /*
  * All is sent. A socket that is closed with unread bytes in it resets the connection, and the answer may be lost to the
  * client: so, if it may still be sending, it is heard out (RFC 9112 9.6).
@@ -454,7 +479,8 @@ static void advance(struct connection *connection) {
     if (step == STEP_ON && connection->shaking)
         step = handshake(connection);
     while (step == STEP_ON) {
-        step = flush(connection);
+        if (!output_is_empty(&connection->output))
+            step = flush(connection);
         if (step == STEP_ON && connection->ending)
             step = finish(connection);
         if (step != STEP_ON)
@@ -471,6 +497,8 @@ static void advance(struct connection *connection) {
             break;
         }
         step = reads++ < TURNS ? fill(connection) : yield_turn(connection);
+        if (step == STEP_ON && connection->input)
+            step = answer_known(connection);
     }
     if (step != STEP_CLOSED)
         watch(connection);

@@ -12,10 +12,17 @@
 /* The longest that is kept. */
 #define KNOWN_REQUEST_BYTES_MAX 512
 
-/* The request that bytes begin with, and its length; NULL if it is not known, or not all there. */
-const struct request *known_requests_find(const char *bytes, size_t length, size_t *request_bytes);
+struct known_request {
+    size_t length;
+    struct request request;
+    const char *answer; /* NULL: it must be made; else it is this, kept for ever, and nothing else is to be done */
+    size_t answer_bytes;
+};
 
-/* Keeps one instead of an earlier one; nothing if it is too long. bytes are the whole request. */
-void known_requests_keep(const char *bytes, size_t length, const struct request *request);
+/* The request that bytes begin with; NULL if it is not known, or not all there. */
+const struct known_request *known_requests_find(const char *bytes, size_t length);
+
+/* Keeps one, whose length bytes are these, instead of an earlier one; nothing if it is too long. */
+void known_requests_keep(const char *bytes, const struct known_request *request);
 
 #endif

@@ -128,23 +128,32 @@ static const struct prepared *find_prepared(const struct request *request) {
     return NULL;
 }
 
-static void respond_object(struct output *output, const struct request *request) {
+const char *respond_ready(const struct request *request, size_t *length) {
     const struct prepared *object = NULL;
-    bool usual = !request->chunked && !request->piece_bytes && request->told == LENGTH_TRUE;
+
+    if (request->kind == REQUEST_OBJECT && !request->chunked && !request->piece_bytes && request->told == LENGTH_TRUE &&
+        request->size_bytes <= PREPARED_BODY_MAX)
+        object = find_prepared(request);
+    if (!object)
+        return NULL;
+    *length = request->head_only ? object->head_bytes : object->length;
+    return object->bytes;
+}
+
+static void respond_object(struct output *output, const struct request *request) {
+    size_t ready_bytes;
+    const char *ready = respond_ready(request, &ready_bytes);
     uint64_t told_bytes = request->told == LENGTH_FALSE ? request->told_bytes : request->size_bytes;
     enum body_end end = request->chunked                  ? END_BY_CHUNKS
                         : request->told == LENGTH_OMITTED ? END_BY_CLOSE
                                                           : END_BY_LENGTH;
 
-    if (usual && request->size_bytes <= PREPARED_BODY_MAX)
-        object = find_prepared(request);
-    if (object) {
-        size_t length = request->head_only ? object->head_bytes : object->length;
+    if (ready) {
         bool has_company = output->staged || output->more_comes;
-        if (has_company && length <= PREPARED_COPY_MAX)
-            output_put(output, object->bytes, length);
+        if (has_company && ready_bytes <= PREPARED_COPY_MAX)
+            output_put(output, ready, ready_bytes);
         else
-            output_refer(output, object->bytes, length);
+            output_refer(output, ready, ready_bytes);
         return;
     }
     if (!status_has_body(request->status))

@@ -12,6 +12,9 @@ void respond_init(void);
 /* The whole answer to whatever is not an echo. The output must have room (OUTPUT_RESERVE). */
 void respond(struct output *output, const struct request *request, const struct whoami_facts *facts);
 
+/* The same, where it lies ready for ever, and its length; NULL where it must be made. */
+const char *respond_ready(const struct request *request, size_t *length);
+
 /* "HTTP/1.1 100 Continue" (RFC 9110 10.1.1). */
 void respond_continue(struct output *output);
 

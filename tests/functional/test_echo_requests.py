@@ -45,6 +45,17 @@ def test_thousands_of_pipelined_requests_do_not_outgrow_a_buffer(backend):
         assert ask(client, "/?s=1")[1] == b"0"
 
 
+def test_answers_that_lie_ready_are_whole_for_a_client_who_reads_late(backend):
+    """Each request is sent by itself, until the server's socket is full in the midst of an answer."""
+    with backend.connect(receive_buffer=1 << 14) as client:
+        for _ in range(3):
+            for _ in range(100):
+                client.sendall(b"GET /?s=60k HTTP/1.1\r\n\r\n")
+                time.sleep(0.001)
+            for _ in range(100):
+                assert response_of(client)[1] == filling(60 * 1024)
+
+
 def test_a_request_that_was_seen_before_is_answered_as_it_was_then(backend):
     ok, kept = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n", b"Connection: keep-alive\r\n"
 
