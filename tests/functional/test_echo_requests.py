@@ -49,10 +49,10 @@ def test_answers_that_lie_ready_are_whole_for_a_client_who_reads_late(backend):
     """Each request is sent by itself, until the server's socket is full in the midst of an answer."""
     with backend.connect(receive_buffer=1 << 14) as client:
         for _ in range(3):
-            for _ in range(100):
+            for _ in range(120):
                 client.sendall(b"GET /?s=60k HTTP/1.1\r\n\r\n")
-                time.sleep(0.001)
-            for _ in range(100):
+                time.sleep(0.003)
+            for _ in range(120):
                 assert response_of(client)[1] == filling(60 * 1024)
 
 
