@@ -56,6 +56,8 @@ static void watch(struct client *client) {
         worker_list(client, wanted_list(client));
     if (client->fd >= 0)
         poller_watch(&client->worker->poller, client->fd, &client->watched, wanted_events(client), client);
+    else if (client->spare_fd >= 0)
+        poller_watch(&client->worker->poller, client->spare_fd, &client->spare_watched, 0, NULL);
 }
 
 static void end_arrival(struct client *client, bool done) {
@@ -295,7 +297,7 @@ void client_init(struct client *client, struct worker *worker, int index) {
 
     client->worker = worker;
     client->index = index;
-    client->fd = -1;
+    client->fd = client->spare_fd = -1;
     client->connection = calloc(1, worker->engine->connection_bytes);
     if (!client->connection)
         fail(EXIT_FAILED, "worker %d: out of memory for connection %d", worker->index, index);
@@ -318,6 +320,8 @@ void client_end(struct client *client) {
         client->worker->engine->close(client->connection);
     else if (client->fd >= 0)
         close(client->fd);
+    if (client->spare_fd >= 0)
+        close(client->spare_fd);
     session_slot_end(&client->sessions);
     free(client->connection);
 }

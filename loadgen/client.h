@@ -31,9 +31,11 @@ struct client {
     TAILQ_ENTRY(client) others; /* of the list that it is in */
     struct client_list *list;   /* of the worker; NULL: none */
     enum client_state state;
-    int index;        /* of all slots */
-    int fd;           /* -1: none; owned by the engine while engine_open */
-    int watched;      /* what the poller watches fd for */
+    int index;    /* of all slots */
+    int fd;       /* -1: none; owned by the engine while engine_open */
+    int watched;  /* what the poller watches fd for */
+    int spare_fd; /* -1: none; of its last connection, ended with RST, for its next */
+    int spare_watched;
     bool engine_open; /* connection is in use */
     bool established; /* the handshake is done */
     void *connection; /* the engine's */

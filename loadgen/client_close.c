@@ -55,19 +55,32 @@ static bool begin_linger(struct client *client) {
     return false;
 }
 
+/* With RST, at once. A socket that is kept stays with its slot, and with the poller: neither need be told of it again.
+ */
+static void reset(struct client *client) {
+    const struct linger linger = {.l_onoff = 1, .l_linger = 0};
+
+    if (!client->worker->keeps_sockets) {
+        setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+        return;
+    }
+    client->worker->engine->release(client->connection);
+    client->engine_open = false;
+    if (spare_socket_disconnect(client->fd)) {
+        client->spare_fd = client->fd;
+        client->spare_watched = client->watched;
+    }
+    client->fd = -1;
+}
+
 /* After close_notify and FIN the target's are waited for, see linger.h. */
 bool client_step_ending(struct client *client) {
     struct worker *worker = client->worker;
 
     switch (worker->plan->close_how) {
-    case CLOSE_RST: {
-        const struct linger linger = {.l_onoff = 1, .l_linger = 0};
-        if (worker->keeps_sockets)
-            spare_sockets_reset(&worker->spare_sockets, release(client));
-        else
-            setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    case CLOSE_RST:
+        reset(client);
         return client_finish(client, LOAD_NO_ERROR, worker_now(worker));
-    }
     case CLOSE_FIN:
         if (shutdown(client->fd, SHUT_WR) != 0)
             return client_finish(client, LOAD_NO_ERROR, worker_now(worker));

@@ -26,13 +26,24 @@ static int ask_again(const struct client *client) {
     return connect(client->fd, &address->sockaddr.any, address->length) == 0 || errno == EISCONN ? 0 : errno;
 }
 
+/* A socket to connect with, the slot's own first. -1: there is none. */
+static int take_spare(struct client *client) {
+    int spare = client->spare_fd;
+
+    if (spare < 0)
+        return spare_sockets_take(&client->worker->spare_sockets);
+    client->watched = client->spare_watched;
+    client->spare_fd = -1;
+    return spare;
+}
+
 /* Each target has a turn of its own, so that every pair of source and target comes up. */
 static int connect_from_source(struct client *client) {
     struct worker *worker = client->worker;
     const struct plan *plan = worker->plan;
     const struct address *target = &plan->target[client->target].address;
     uint64_t turn = worker->source_turn[client->target]++ * plan->workers + (uint64_t)worker->index;
-    int spare = spare_sockets_take(&worker->spare_sockets);
+    int spare = take_spare(client);
     int fd = source_connect(&plan->source, turn, target, spare);
 
     /* In a handshake alone nothing is sent that is not an answer, so there is nothing that could be held back. */

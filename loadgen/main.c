@@ -22,6 +22,9 @@
 #define HEADERS_MAX        64
 #define RATE_MAX           1e7
 #define HOLD_INTERVAL_NS   (30 * NS_PER_S)
+#define HOLD_COALESCE_NS   (2 * NS_PER_MS)
+#define HOLD_BATCH_NS      (50 * NS_PER_MS)
+#define HOLD_BATCHES       20 /* in an interval, at least */
 #define CONNECTIONS_MAX    1000000
 #define CONNECTIONS_UNSAID 10
 /* Descriptors of a worker that are no connections: standard ones, event loop, life line, random numbers. */
@@ -38,7 +41,7 @@ static const char *tls_version, *sni;
 static const char *headers[HEADERS_MAX];
 static int header_count, engine_choice = -1, key_share_choice = -1, method_choice = -1, resume_choice = -1,
                          psk_choice = -1, close_choice = CLOSE_NOTIFY;
-static uint64_t body_size = UINT64_MAX;
+static uint64_t body_size = UINT64_MAX, coalesce_ns = UINT64_MAX;
 static bool owns_target, requests_given;
 static int arrivals_choice = -1, proxy_choice = -1;
 static uint64_t burst;
@@ -129,14 +132,15 @@ static const struct option_spec options[] = {
      &burst, .min = 1, .max = CONNECTIONS_MAX},
     {"hold", 0, OPTION_FLAG, NULL,
      "keep -c connections open for the duration: each has a transaction when it is opened, and then one in every "
-     "--hold-interval, in turn. One that is lost is an error, and opened again",
+     "--hold-interval, in turn: those of 50ms, or of a twentieth of the interval if that is less, at one moment. One "
+     "that is lost is an error, and opened again",
      &plan.hold},
     {"hold-interval", 0, OPTION_DURATION, "T", "how often each held connection is asked whether it is alive (30s)",
      &plan.hold_interval_ns, .min = NS_PER_MS},
     {"coalesce", 0, OPTION_DURATION, "T",
      "closed loop and --hold: handle what happens in batches, one every T. A generator that is mostly idle costs less "
-     "for it; latencies are up to T longer at each step (0)",
-     &plan.coalesce_ns, .max = 100 * NS_PER_MS},
+     "for it; latencies are up to T longer at each step (0; with --hold 2ms)",
+     &coalesce_ns, .max = 100 * NS_PER_MS},
     {"timeout", 0, OPTION_DURATION, "T", "longest connect, handshake or standstill of a transaction (10s)",
      &plan.timeout_ns, .min = NS_PER_MS},
     {"close", 0, OPTION_CHOICE, "fin|notify|rst",
@@ -279,6 +283,12 @@ static void check_hold(void) {
     plan.requests_per_connection = UINT64_MAX;
     plan.pacing.arrivals = ARRIVALS_FIXED;
     plan.pacing.rate_per_s = (double)plan.connections * 1e9 / (double)plan.hold_interval_ns;
+    /* Nobody who holds thousands of connections asks each at its own microsecond, and each would wake us up. */
+    plan.pacing.batch_ns = plan.hold_interval_ns / HOLD_BATCHES;
+    if (plan.pacing.batch_ns > HOLD_BATCH_NS)
+        plan.pacing.batch_ns = HOLD_BATCH_NS;
+    if (coalesce_ns == UINT64_MAX)
+        coalesce_ns = HOLD_COALESCE_NS;
 }
 
 static void check_load(void) {
@@ -296,6 +306,8 @@ static void check_load(void) {
         check_hold();
     else if (plan.pacing.rate_per_s > 0)
         plan.pacing.arrivals = arrivals_choice == 1 ? ARRIVALS_POISSON : ARRIVALS_FIXED;
+    if (coalesce_ns != UINT64_MAX)
+        plan.coalesce_ns = coalesce_ns;
     if (plan.coalesce_ns && plan.pacing.arrivals != ARRIVALS_NONE && !plan.hold)
         fail(EXIT_USAGE, "--coalesce: not in the open loop, where every arrival has its moment");
     plan.opens_ahead =

@@ -12,6 +12,18 @@ const char *arrivals_name(enum arrivals arrivals) {
 
 /* ---- The moments of an open loop ---- */
 
+/* Batches begin with the measured phase, so that none is half in it, and lie before and after that. */
+static uint64_t batch_of(const struct pacing *pacing, uint64_t moment_ns) {
+    uint64_t into_ns;
+
+    if (pacing->batch_ns == 0)
+        return moment_ns;
+    if (moment_ns >= pacing->measured_from_ns)
+        return moment_ns - (moment_ns - pacing->measured_from_ns) % pacing->batch_ns;
+    into_ns = pacing->batch_ns - (pacing->measured_from_ns - moment_ns - 1) % pacing->batch_ns - 1;
+    return moment_ns - into_ns < pacing->start_ns ? pacing->start_ns : moment_ns - into_ns;
+}
+
 /*
  * At the full rate the arrival at position p would be due p / rate after the beginning. While the rate rises in a
  * straight line over the time T, rate x t^2 / 2T have arrived after the time t; that is half of what the full rate
@@ -24,8 +36,8 @@ static uint64_t moment_of(const struct pacing *pacing, double position) {
         return pacing->measured_from_ns;
     full_rate_ns = position / pacing->rate_per_ns;
     if (full_rate_ns < ramp_ns / 2)
-        return pacing->start_ns + (uint64_t)(sqrt(2 * ramp_ns * full_rate_ns) + .5);
-    return pacing->start_ns + (uint64_t)(full_rate_ns + ramp_ns / 2 + .5);
+        return batch_of(pacing, pacing->start_ns + (uint64_t)(sqrt(2 * ramp_ns * full_rate_ns) + .5));
+    return batch_of(pacing, pacing->start_ns + (uint64_t)(full_rate_ns + ramp_ns / 2 + .5));
 }
 
 /* Uniform in (0, 1]. xorshift64*: not for secrets. */
@@ -64,6 +76,7 @@ void pacing_init(struct pacing *pacing, const struct pacing_config *config, cons
         .late_until_ns =
             window->measured_until_ns == UINT64_MAX ? UINT64_MAX : window->measured_until_ns + PACING_BACKLOG_NS,
         .ramp_ns = config->ramp_ns,
+        .batch_ns = config->batch_ns,
         .rate_per_ns = config->rate_per_s / 1e9 / workers,
         .random = UINT64_C(0x9e3779b97f4a7c15) * ((uint64_t)worker + 1),
     };

@@ -28,6 +28,7 @@ struct pacing_config {
     enum arrivals arrivals;
     double rate_per_s; /* of all workers together; fixed and Poisson */
     uint64_t ramp_ns;  /* the rate rises from 0 to rate_per_s in this time, a straight line */
+    uint64_t batch_ns; /* fixed: those of so long a time are all due at its beginning; 0: each at its own moment */
     uint64_t limit;    /* of all workers together, in the measured phase; 0: none */
 };
 
@@ -41,7 +42,7 @@ struct pacing {
     /* Open loop. */
     uint64_t start_ns, measured_from_ns, until_ns; /* none becomes due at until_ns or later */
     uint64_t late_until_ns;                        /* none begins at this moment or later */
-    uint64_t ramp_ns;
+    uint64_t ramp_ns, batch_ns;
     double rate_per_ns; /* this worker's */
     double position;    /* of the next arrival, in arrivals at the full rate since the beginning */
     uint64_t next_ns;   /* when the next arrival is due */

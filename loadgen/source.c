@@ -102,21 +102,31 @@ static bool bind_to(int fd, const struct address *from) {
     return bind(fd, &from->sockaddr.any, from->length) == 0;
 }
 
+/*
+ * What a TCP socket keeps over all its connections. The client speaks first: its first bytes acknowledge the target's
+ * SYN as well, instead of a packet of its own, which Linux does for TCP_DEFER_ACCEPT on this side, too.
+ */
+static void prepare(int fd) {
+    int wait_s = 1;
+
+    setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &wait_s, sizeof wait_s);
+    address_set_reno(fd);
+}
+
 int source_connect(const struct source *source, uint64_t turn, const struct address *target, int spare) {
-    int off = 0, fd = spare;
+    int fd = spare;
 
     if (fd < 0)
         fd = socket(target->sockaddr.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -1;
+    if (spare < 0 && !address_is_local(target))
+        prepare(fd);
     if (source->count > 0) {
         struct address from = source_address(source, turn);
         if (!bind_to(fd, &from))
             return address_give_up(fd);
     }
-    /* The client speaks first: its first bytes acknowledge the target's SYN as well, instead of a packet of its own. */
-    if (!address_is_local(target))
-        setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &off, sizeof off);
     if (connect(fd, &target->sockaddr.any, target->length) != 0 && errno != EINPROGRESS)
         return address_give_up(fd);
     return fd;

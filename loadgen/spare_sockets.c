@@ -22,20 +22,20 @@ static bool is_at_its_end(int fd) {
     return recv(fd, &byte, sizeof byte, MSG_DONTWAIT) == 0;
 }
 
-void spare_sockets_reset(struct spare_sockets *spare, int fd) {
+bool spare_socket_disconnect(int fd) {
     const struct sockaddr nowhere = {.sa_family = AF_UNSPEC}; /* dissolves the association, connect(2) */
 
-    if (connect(fd, &nowhere, sizeof nowhere) == 0 && spare->count < SPARE_SOCKETS_MAX)
-        spare->fds[spare->count++] = fd;
-    else
-        close(fd);
+    if (connect(fd, &nowhere, sizeof nowhere) == 0)
+        return true;
+    close(fd);
+    return false;
 }
 
 void spare_sockets_keep(struct spare_sockets *spare, int fd) {
-    if (is_at_its_end(fd))
-        spare_sockets_reset(spare, fd);
-    else
+    if (spare->count == SPARE_SOCKETS_MAX || !is_at_its_end(fd))
         close(fd);
+    else if (spare_socket_disconnect(fd))
+        spare->fds[spare->count++] = fd;
 }
 
 int spare_sockets_take(struct spare_sockets *spare) {

@@ -22,11 +22,11 @@ bool spare_sockets_serve(const struct plan *plan);
 /* Takes a TCP socket that is watched by nobody. One that is not at its end is closed. */
 void spare_sockets_keep(struct spare_sockets *spare, int fd);
 
-/* The same, but a connection that is not at its end is ended with RST. */
-void spare_sockets_reset(struct spare_sockets *spare, int fd);
-
-/* One that is as good as new, but for TCP_NODELAY, which it may still have. -1: there is none. */
+/* One that is as good as new, but for its options, which it still has. -1: there is none. */
 int spare_sockets_take(struct spare_sockets *spare);
+
+/* Makes one of a connected TCP socket: with RST, if it is not at its end. False: it could not be, and is closed. */
+bool spare_socket_disconnect(int fd);
 
 void spare_sockets_end(struct spare_sockets *spare);
 

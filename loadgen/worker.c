@@ -205,11 +205,6 @@ static uint64_t earlier(uint64_t one, uint64_t other) {
     return one < other ? one : other;
 }
 
-/* An arrival waits for others that are due soon after it, if they are to be handled together. */
-static uint64_t batch_end_ns(const struct worker *worker, uint64_t due_ns) {
-    return due_ns == UINT64_MAX ? due_ns : due_ns + worker->plan->coalesce_ns;
-}
-
 /* When there is something to do even if nothing happens. */
 static uint64_t next_moment(const struct worker *worker) {
     uint64_t next_ns = worker->sweep_ns;
@@ -217,7 +212,7 @@ static uint64_t next_moment(const struct worker *worker) {
     if (worker->clients_begun < worker->client_count)
         next_ns = earlier(next_ns, begin_ns(worker, worker->clients_begun));
     if (!TAILQ_EMPTY(&worker->waiting))
-        next_ns = earlier(next_ns, batch_end_ns(worker, pacing_next_ns(&worker->pacing)));
+        next_ns = earlier(next_ns, pacing_next_ns(&worker->pacing));
     return worker->phase == PHASE_DRAIN ? next_ns : earlier(next_ns, worker->phase_ends_ns);
 }
 

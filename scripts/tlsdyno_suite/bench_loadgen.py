@@ -60,8 +60,8 @@ NEW = {LIGHT: Light(CONNECTIONS), COALESCED: Light(24, "4ms")}
 RESETS = {RESET: Light(24, "4ms", "rst")}
 KEPT_ALIVE = {LIGHT: Light(KEPT_ALIVE_CONNECTIONS), COALESCED: Light(KEPT_ALIVE_CONNECTIONS, "0.5ms")}
 HELD = 10000
-HELD_HOW = {LIGHT: "0", COALESCED: "50ms"}
-HOLD_RAMP_S, HOLD_WARMUP_S, HOLD_S, HOLD_ROUNDS = 5, 2, 12, 2
+HELD_HOW: dict[str, list[str]] = {LIGHT: [], COALESCED: ["--coalesce", "50ms"]}
+HOLD_RAMP_S, HOLD_WARMUP_S, HOLD_S, HOLD_ROUNDS = 5, 5, 12, 2
 FEW_RAMP_S, FEW_S = 0, 2  # for the memory that does not grow with connections
 READY_LIMIT_S = 10.0
 TURN_MIN_S, TURN_MAX_S = 0.02, 1.0  # those whose turn it is not would be taken for dead
@@ -252,11 +252,11 @@ def wrk_requests(log: Path) -> int:
     return int(found[-1])
 
 
-def hold(bench: Bench, connections: int, coalesce: str, ramp_s: int, hold_s: int, address: str) -> tuple[float, float]:
+def hold(bench: Bench, connections: int, how: list[str], ramp_s: int, hold_s: int, address: str) -> tuple[float, float]:
     """Share of a core while so many connections are held, and memory in KiB of all processes of loadgen."""
     result_file = bench.directory / "hold.json"
     program = start("client", [
-        str(built("loadgen")), "--engine", "light", "--hold", "--coalesce", coalesce, "-c", str(connections), "-w", "1",
+        str(built("loadgen")), "--engine", "light", "--hold", *how, "-c", str(connections), "-w", "1",
         "--cpus", str(bench.cpus[-1]), "--ramp", f"{ramp_s}s", "--warmup", f"{HOLD_WARMUP_S}s", "-d", f"{hold_s}s",
         "--json", str(result_file), f"https://{address}/?s=0"], bench.cpus[-1:], bench.directory / "hold.log")
     resident_kib = 0.0
@@ -278,10 +278,10 @@ def bench_hold(bench: Bench, rounds: int, programs: list[Program]) -> None:
     _, address = server(bench, programs, "subject", [
         str(built("echo-backend")), "https", "-l", "127.0.0.1:0", "--cert", str(certificate("ecdsa:P-256")),
         "--key", str(certificate("ecdsa:P-256"))], "held")
-    _, few_kib = hold(bench, 10, "0", FEW_RAMP_S, FEW_S, address)
+    _, few_kib = hold(bench, 10, [], FEW_RAMP_S, FEW_S, address)
     for round_number in range(1, 1 + min(rounds, HOLD_ROUNDS)):
-        for tool, coalesce in HELD_HOW.items():
-            busy, kib = hold(bench, HELD, coalesce, HOLD_RAMP_S, HOLD_S, address)
+        for tool, how in HELD_HOW.items():
+            busy, kib = hold(bench, HELD, how, HOLD_RAMP_S, HOLD_S, address)
             each_kib = (kib - few_kib) / (HELD - 10)
             bench.held[tool].append((busy, each_kib))
             bench.rows.append({"part": "hold", "case": f"{HELD} connections", "tool": tool, "round": round_number,
@@ -317,10 +317,8 @@ def goals(bench: Bench) -> Iterator[Goal]:
             yield Goal(f"{name}, full: s_time / {tool}", 10, False, ratios(bench.figures("full", name, "s_time"), own))
             yield Goal(f"{name}, full: openssl engine / {tool}", 5, False,
                        ratios(bench.figures("full", name, "openssl"), own))
-            for part in ("full", "full + request") if tool in NEW else ("full",):
-                yield Goal(f"{name}, {part}: {tool} / proxy", limit, True,
-                           ratios(bench.figures(part, name, tool),
-                                  bench.figures(part, name, tool, "server_cpu_us_per_op")))
+            yield Goal(f"{name}, full: {tool} / proxy", limit, True,
+                       ratios(own, bench.figures("full", name, tool, "server_cpu_us_per_op")))
     for handshake in RESUMED if "handshakes" in bench.parts else ():
         part, name = "resumed + request", handshake.name
         for tool in NEW:
@@ -422,7 +420,7 @@ def main(argv: list[str]) -> int:
     new, kept = NEW[COALESCED], KEPT_ALIVE[COALESCED]
     print(f"{LIGHT}, openssl: {CONNECTIONS} connections, {KEPT_ALIVE_CONNECTIONS} where they are kept alive; "
           f"{COALESCED}: light with -c {new.connections} --coalesce {new.coalesce}, kept alive -c {kept.connections} "
-          f"--coalesce {kept.coalesce}, held --coalesce {HELD_HOW[COALESCED]}; {RESET}: {COALESCED}, with --close rst; "
+          f"--coalesce {kept.coalesce}, held {' '.join(HELD_HOW[COALESCED])}; {RESET}: {COALESCED}, with --close rst; "
           "s_time: one connection")
     print_table(bench)
     print_goals(list(goals(bench)))

@@ -116,6 +116,16 @@ def test_as_many_come_as_the_rate_says(pem, requests, workers):
         assert result["totals"]["connections_opened"] == 6
 
 
+def test_a_socket_that_was_reset_waits_for_its_next_connection(pem):
+    """The kernel says of a socket that is connected to nobody that it has hung up, as often as it is asked."""
+    with serving(server_context(pem, "TLSv1.2")) as server:
+        result = load("--rate", 10, "-c", 3, "-d", "2s", "--requests-per-connection", 1, "--close", "rst", server.url)
+    agrees(result, server)
+    assert not errors(result)
+    assert result["totals"]["connections_opened"] == result["totals"]["transactions"] == 20
+    assert result["cpu"]["user_s"] + result["cpu"]["system_s"] < 0.3  # one that spins would use all of the 2 s
+
+
 def test_more_than_the_target_can_do_waits_and_is_late(pem):
     """Two connections and at least 200 ms each: 10 a second at most, where 100 are due."""
     def answer(head: bytes, body: bytes) -> bytes:

@@ -131,6 +131,36 @@ static void the_rate_rises_in_a_straight_line(void **state) {
     assert_int_equal(measured, 1000);
 }
 
+/* Each batch begins where the arrivals of its time would: all in it are due then, and as many as without batches. */
+static void arrivals_of_a_batch_are_due_at_its_beginning(void **state) {
+    const struct pacing_config single = {.arrivals = ARRIVALS_FIXED, .rate_per_s = 900, .ramp_ns = 110 * NS_PER_MS};
+    struct pacing_config config = single;
+    const struct window window = window_of(single.ramp_ns, NS_PER_S); /* no whole number of batches before the time */
+    struct pacing alone, pacing;
+    uint64_t measured = 0, before = 0;
+    (void)state;
+
+    config.batch_ns = 50 * NS_PER_MS;
+    pacing_init(&alone, &single, &window, 0, 1);
+    pacing_init(&pacing, &config, &window, 0, 1);
+    for (;;) {
+        struct arrival arrival;
+        uint64_t own_ns = next(&alone, &arrival);
+        uint64_t due_ns = next(&pacing, &arrival);
+        assert_int_equal(own_ns == 0, due_ns == 0);
+        if (due_ns == 0)
+            break;
+        assert_in_range(own_ns - due_ns, 0, config.batch_ns - 1);
+        assert_int_equal(arrival.measured, own_ns >= window.measured_from_ns);
+        measured += arrival.measured;
+        before += !arrival.measured;
+        if (due_ns > START_NS)
+            assert_int_equal((due_ns + config.batch_ns * 100 - window.measured_from_ns) % config.batch_ns, 0);
+    }
+    assert_int_equal(measured, 900);
+    assert_in_range(before, 940, 960);
+}
+
 static void random_arrivals_are_poisson_and_the_same_each_time(void **state) {
     const struct pacing_config config = {.arrivals = ARRIVALS_POISSON, .rate_per_s = 2000};
     const struct window window = window_of(0, 0);
@@ -254,6 +284,7 @@ int main(void) {
         cmocka_unit_test(what_waits_at_the_end_may_begin_for_a_while_and_the_rest_is_counted),
         cmocka_unit_test(the_slots_wait_for_the_end_when_all_was_taken),
         cmocka_unit_test(the_rate_rises_in_a_straight_line),
+        cmocka_unit_test(arrivals_of_a_batch_are_due_at_its_beginning),
         cmocka_unit_test(random_arrivals_are_poisson_and_the_same_each_time),
         cmocka_unit_test(a_limit_is_shared_and_counts_measured_arrivals_only),
         cmocka_unit_test(a_burst_is_due_all_at_once),
