@@ -9,7 +9,8 @@
 #define TELL_AGAIN_S 0.1
 /*
  * A datagram costs more than a session, here and where it wakes somebody up: what is born within this time shares one.
- * So however many there are, they take no more than so many datagrams a second, until those are full.
+ * So however many there are, they take no more than so many datagrams a second, until those are full. Half of it would
+ * bring the usual session sooner, but as many come late: those of a worker that is kept from its CPU meanwhile.
  */
 #define COLLECT_US 1000
 

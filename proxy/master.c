@@ -240,12 +240,14 @@ static int run_stats(struct ev_loop *loop, void *context) {
 }
 
 static int run_sync(struct ev_loop *loop, void *context) {
+    static struct sync_priority priority;
     struct master *master = context;
 
+    sync_priority_begin(&priority);
     begin_service(master);
     if (master->stats_listener >= 0)
         close(master->stats_listener);
-    return sync_process_run(master->sync, loop);
+    return sync_process_run(master->sync, &priority, loop);
 }
 
 static void add_service(struct master *master, int (*run)(struct ev_loop *, void *), const char *name) {

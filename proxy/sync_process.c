@@ -6,24 +6,17 @@
 #include "sync_catch_up.h"
 #include "sync_flood.h"
 #include "sync_inbox.h"
+#include "sync_priority.h"
 #include "sync_socket.h"
 #include "units.h"
 
-#include <sched.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 /*
  * To be woken costs more than a datagram: where one comes within this time of the last, or more at once, what comes
  * within it next is taken together. Not where clients wait for an answer.
  */
 #define REST_S 0.001
-/*
- * Of the CPU at a time, where the system lets a process choose (Linux 6.12): who asks for little is not kept waiting by
- * workers for as long as their turns take.
- */
-#define SLICE_NS 100000
 /* Peers learn of a new ticket key within this time, and hear of us in any case after so many of them. */
 #define TICK_S        0.1
 #define TICKS_A_BEAT  10
@@ -37,6 +30,7 @@ struct sync_process {
     struct sync_outbox outbox;
     struct sync_inbox inbox;
     struct sync_flood flood;
+    struct sync_priority *priority;
     uint64_t generation; /* of ticket keys that peers have been told of */
     int keys_due;        /* times that the last ones are still to be told */
     int ticks;
@@ -130,45 +124,27 @@ static void time_passed(struct ev_loop *loop, ev_timer *timer, int events) {
     (void)loop, (void)events;
     struct sync_process *process = timer->data;
 
+    sync_priority_look(process->priority);
     sync_flood_look(&process->flood);
     if (process->sync->sharing.format != SHARING_STUD)
         tell_of_us(process);
 }
 
-/* sched_setattr(2): the system's, which the C library has no name for. */
-struct scheduling {
-    uint32_t size, policy;
-    uint64_t flags;
-    int32_t nice;
-    uint32_t priority;
-    uint64_t runtime_ns, deadline_ns, period_ns;
-};
-
-/* No harm is done where the system does not know it. */
-static void ask_for_short_turns(void) {
-    struct scheduling scheduling = {0};
-
-    if (syscall(SYS_sched_getattr, 0, &scheduling, sizeof scheduling, 0) != 0 || scheduling.policy != SCHED_OTHER)
-        return;
-    scheduling.runtime_ns = SLICE_NS;
-    syscall(SYS_sched_setattr, 0, &scheduling, 0);
-}
-
 static bool set_up(struct sync_process *process) {
     const struct session_sync *sync = process->sync;
 
-    ask_for_short_turns();
     foreign_keys_begin(sync->foreign_keys);
     sync_flood_begin(&process->flood, sync);
     return sync_outbox_init(&process->outbox, sync) &&
            sync_inbox_init(&process->inbox, process->loop, sync, &process->outbox);
 }
 
-int sync_process_run(struct session_sync *sync, struct ev_loop *loop) {
+int sync_process_run(struct session_sync *sync, struct sync_priority *priority, struct ev_loop *loop) {
     static struct sync_process process;
 
     process.loop = loop;
     process.sync = sync;
+    process.priority = priority;
     if (!set_up(&process)) {
         log_error("--shared-cache: the TLS library failed");
         return EXIT_FAILED;

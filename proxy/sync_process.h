@@ -6,10 +6,11 @@
  * them. It alone reads the socket.
  */
 #include "session_sync.h"
+#include "sync_priority.h"
 
 #include <ev.h>
 
-/* Its whole life; returns its exit status. */
-int sync_process_run(struct session_sync *sync, struct ev_loop *loop);
+/* Its whole life, after sync_priority_begin; returns its exit status. */
+int sync_process_run(struct session_sync *sync, struct sync_priority *priority, struct ev_loop *loop);
 
 #endif

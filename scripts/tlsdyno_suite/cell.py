@@ -90,11 +90,8 @@ class Cell:
 
     @property
     def ramp_s(self) -> float:
-        """Time to open the connections in, before the warm-up. Clients that come one after the other, as in an open
-        loop, are never there all at once, unless they stay."""
-        in_turn = self.rate_per_s and not self.keeps_alive
-        at_once = self.connections <= AT_ONCE or self.bursts or self.fails_over and in_turn
-        return 0.0 if at_once else self.connections / OPENED_PER_S
+        """Time to open the connections in, before the warm-up."""
+        return 0.0 if self.connections <= AT_ONCE or self.bursts else self.connections / OPENED_PER_S
 
     @property
     def first_turn_s(self) -> float:
