@@ -1,6 +1,7 @@
 """What `ab` compares: builds of the proxy, or one build with two configurations or two TLS libraries."""
 import os
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,8 @@ from .machine import sha256
 from .programs import built
 from .refusal import Refused
 from .subjects import Driver, Task
+
+TEST_LIMIT_S = 30.0  # for `proxy --test`, which reads its files and ends
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,16 @@ def check(option: str, build: Build, driver: Driver, task: Task) -> None:
     """Refuses what would not even start. The proxy says itself what is wrong, in one line."""
     words = [*build.command(driver.command(task)), "--test"]
     try:
-        tried = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=30)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise Refused(option, str(build.path), f"cannot be run: {error}") from error
+        tried = subprocess.Popen(words, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                 stderr=subprocess.PIPE, start_new_session=True)
+    except OSError as error:
+        raise Refused(option, str(build.path), f"cannot be run: {error.strerror or error}") from error
+    try:
+        _, errors = tried.communicate(timeout=TEST_LIMIT_S)
+    except subprocess.TimeoutExpired as error:
+        os.killpg(tried.pid, signal.SIGKILL)  # with what it has started
+        tried.communicate()
+        raise Refused(option, str(build.path), f"has not answered --test within {TEST_LIMIT_S:g} s") from error
     if tried.returncode != 0:
-        said = (tried.stderr.strip().splitlines() or [f"ended with status {tried.returncode}"])[-1]
+        said = (errors.strip().splitlines() or [f"ended with status {tried.returncode}"])[-1]
         raise Refused(option, str(build.path), said)

@@ -100,7 +100,7 @@ def parser() -> Parser:
     gates.add_argument("--instructions", action="store_true",
                        help="count instructions under valgrind instead of time: the same on the noisiest machine")
     gates.add_argument("--time", metavar="T", type=time_option, default=300.0,
-                       help="begin no block that would not end within this time (5m)")
+                       help="after the first block of each cell, begin none that would not end within this time (5m)")
     gates.add_argument("--seed", metavar="N", type=seed_option,
                        help="of the order of blocks; without it a new one, which report.json records")
     gates.add_argument("--out", metavar="DIR", type=Path, help="as for run")
@@ -126,7 +126,7 @@ def parser() -> Parser:
 
 def judgement_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--threshold", metavar="PERCENT",
-                         help="a smaller rise is let pass (3; with --instructions 0.5)")
+                         help="a smaller rise is let pass (3; of ab --instructions 0.5)")
     command.add_argument("--inconclusive", choices=("pass", "fail"),
                          help="exit with 0 (pass) or 1 (fail) instead of 3 where nothing is proven")
 

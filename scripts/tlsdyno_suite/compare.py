@@ -72,7 +72,11 @@ def read(path: Path) -> dict[Key, Rows]:
     """The cells of a results.csv. Every figure that is used is looked at first."""
     path = csv_of(path)
     cells: dict[Key, Rows] = {}
+    seen: dict[tuple[str, ...], int] = {}
     for number, row in enumerate(record.read(path), start=2):
+        first = seen.setdefault((row["run_id"], *record.row_key(row)), number)
+        if first != number:
+            raise Refused(path, f"row {number}", f"is the same cell and repeat as row {first}")
         for name in (COST, "connections_per_s", "transactions_per_s"):
             try:
                 usable = not row[name] or 0 <= float(row[name]) < math.inf

@@ -195,6 +195,8 @@ def rows_to_add(path: Path, commit: str) -> list[tuple[str, ...]]:
 def append(path: Path, runs: list[Path], commit: str) -> int:
     """How many rows were added. All or none; a run that is there already is not added twice."""
     entries = read(path) if path.exists() else []
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        raise Refused(path, f"row {len(entries) + 1}", "is cut off: there is no end of line")
     present = {(entry.run_id, entry.cell) for entry in entries}
     new = [row for run in runs for row in rows_to_add(run, commit) if row[:2] not in present]
     text = io.StringIO()

@@ -65,9 +65,10 @@ NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 # What a column holds where it is not empty. Those that are not named hold any text.
 FORMS = {
     **dict.fromkeys(FIGURES, NUMBER),
+    **dict.fromkeys(("subject_cpu_us_per_op", "connections_per_s", "transactions_per_s"), NUMBER.removeprefix("-?")),
     **dict.fromkeys(SURVIVORS, rf"(?:{NUMBER}|-)(?: (?:{NUMBER}|-))*"),
     "case": r"[^=;]+=[^=;]+(?:;[^=;]+=[^=;]+)*", "cores": r"\d+", "requests_per_connection": r"\d+|inf",
-    "floor_kind": r"library|relay|library\+relay",
+    "floor_kind": r"library|relay|library\+relay", "repeat": r"\d+", "status": "ok|invalid|skipped|failed",
 }
 
 # Columns that came later, and what they would have held in a run made before.

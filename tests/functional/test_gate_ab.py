@@ -17,7 +17,7 @@ import pytest
 from check_gate import Kind
 from programs import BUILD, ROOT
 from suite_fakes import TLSDYNO, environment, sessions_below
-from tlsdyno_suite import ab, block, cli, instructions, trials
+from tlsdyno_suite import ab, block, builds, cli, instructions, trials
 
 SLOWDOWN = 40
 SCENARIO = """
@@ -131,6 +131,18 @@ def test_a_build_that_does_not_do_what_is_asked_is_invalid(place, capsys, monkey
     (cell,) = report["cells"]
     assert status == 4 and cell["verdict"] == "invalid" and reason in cell["reason"], said
     assert "<error" in (place / "out" / "junit.xml").read_text()
+
+
+def test_a_build_that_hangs_is_refused_and_nothing_of_it_is_left(place, capsys, monkeypatch):
+    monkeypatch.setattr(builds, "TEST_LIMIT_S", 0.5)
+    hanging = wrapper(place / "other" / "proxy", f'sh -c "sleep 1000; : {place}/other" & wait')
+    status = cli.main(["ab", "--base", str(place / "build"), "--new", str(hanging), str(place / "gate.toml")])
+    assert status == 2
+    assert capsys.readouterr().err == f"tlsdyno: --new: {hanging}: has not answered --test within 0.5 s\n"
+    end = time.monotonic() + 60
+    while sessions_below(place / "other"):
+        assert time.monotonic() < end, "it goes on"
+        time.sleep(0.01)
 
 
 def test_a_block_that_failed_once_is_measured_again(place, capsys):

@@ -90,6 +90,11 @@ def truncate(path: Path) -> None:
     path.write_text(path.read_text()[:-40])
 
 
+def twice(path: Path) -> None:
+    """The last row."""
+    path.write_text(path.read_text() + path.read_text().splitlines(keepends=True)[-1])
+
+
 DAMAGE = {
     "empty": (lambda place: new(place).write_text(""), "new/results.csv: the file is empty"),
     "only a head": (lambda place: new(place, repeats=0), "new/results.csv: has no rows"),
@@ -101,6 +106,10 @@ DAMAGE = {
     "infinite": (lambda place: change(new(place), 4, "5000", "inf"),
                  "new/results.csv: row 4: connections_per_s: 'inf' is no such figure"),
     "no status": (lambda place: change(new(place), 3, ",ok,", ",fine,"), "new/results.csv: row 3: status: 'fine'"),
+    "twice the same": (lambda place: twice(new(place)),
+                       "new/results.csv: row 14: is the same cell and repeat as row 13"),
+    "less than nothing": (lambda place: change(new(place), 4, "5000", "-5000"),
+                          "new/results.csv: row 4: connections_per_s: '-5000' is no such figure"),
     "fewer cells": (lambda place: new(place, cases=CASES[:1]),
                     "new/results.csv: has no cell `reference resumed`, which row 3 of base/results.csv has"),
     "another matrix": (lambda place: new(place, cases=("work=full", "work=other")),
@@ -267,6 +276,16 @@ def test_a_damaged_history_is_refused_with_its_row(place, capsys, content, reaso
     for more in ((), ("--add", "base")) if "has no rows" not in reason else ((),):
         status, out, err = tlsdyno(capsys, "history", "h.csv", *more)
         assert status == 2 and out == "" and err.count("\n") == 1 and reason in err
+        assert (place / "h.csv").read_text() == content
+
+
+def test_nothing_is_added_to_a_history_that_is_cut_off(place, capsys):
+    write_history(place / "h.csv", [100.0, 101.0])
+    cut = (place / "h.csv").read_text()[:-1]
+    for content in (cut, cut.splitlines()[0]):
+        (place / "h.csv").write_text(content)
+        status, out, err = tlsdyno(capsys, "history", "h.csv", "--add", "base")
+        assert status == 2 and out == "" and "h.csv: row " in err and "is cut off: there is no end of line" in err
         assert (place / "h.csv").read_text() == content
 
 
