@@ -421,7 +421,7 @@ def main(argv: list[str]) -> int:
     print(f"{LIGHT}, openssl: {CONNECTIONS} connections, {KEPT_ALIVE_CONNECTIONS} where they are kept alive; "
           f"{COALESCED}: light with -c {new.connections} --coalesce {new.coalesce}, kept alive -c {kept.connections} "
           f"--coalesce {kept.coalesce}, held {' '.join(HELD_HOW[COALESCED])}; {RESET}: {COALESCED}, with --close rst; "
-          "s_time: one connection")
+          "s_time: one connection, which it ends with RST")
     print_table(bench)
     print_goals(list(goals(bench)))
     print(f"\n{out / 'bench.csv'}")
