@@ -98,11 +98,14 @@ class Several:
     def __init__(self) -> None:
         self.served: collections.Counter[str] = collections.Counter()
         self.listeners: dict[str, socket.socket] = {}
-        self.port = 0
+        # Free on all of them, and kept from everybody else: who wants it on one of them shares it (SO_REUSEADDR).
+        self.reserved = socket.socket()
+        self.reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.reserved.bind(("0.0.0.0", 0))
+        self.port = self.reserved.getsockname()[1]
 
     def start(self, host: str) -> None:
         listener = self.listeners[host] = socket.create_server((host, self.port))
-        self.port = listener.getsockname()[1]
 
         def serve(connection: socket.socket) -> None:
             with connection, contextlib.suppress(OSError):
@@ -132,6 +135,7 @@ def several(*hosts: str) -> Iterator[Several]:
     finally:
         for host in list(backends.listeners):
             backends.stop(host)
+        backends.reserved.close()
 
 
 @contextlib.contextmanager
@@ -241,6 +245,7 @@ def deaf_listener(port: int) -> Iterator[None]:
     """127.0.0.1, with a full queue: whoever comes hears nothing."""
     with contextlib.ExitStack() as stack:
         deaf = stack.enter_context(socket.socket())
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         deaf.bind(("127.0.0.1", port))
         deaf.listen(0)
         for _ in range(4):
