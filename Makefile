@@ -137,7 +137,7 @@ fuzz: deps-test
 	@tests/fuzz/run $(FUZZ) $(FUZZ_SECONDS) $(notdir $(filter $(FUZZ)/fuzz_light_%,$(FUZZ_TARGETS)))
 	@tests/fuzz/run $(FUZZ) $(FUZZ_SECONDS) $(notdir $(filter-out $(FUZZ)/fuzz_light_%,$(FUZZ_TARGETS)))
 
-# The least server there can be, what a session costs that is looked up, a client of any of a million sessions, and a
+# The least server that epoll allows, what a session costs that is looked up, a client of any of a million sessions, and a
 # flood of datagrams: tests/bench/.
 LEAST_SERVER := $(BUILD)/bench/least-server
 SESSION_STORE_COST := $(BUILD)/bench/session-store-cost

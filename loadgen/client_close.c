@@ -23,11 +23,10 @@ bool client_begin_end(struct client *client, uint64_t now_ns) {
     return true;
 }
 
-/* The slot parts with its connection, but not with its socket. */
+/* The slot parts with its connection. The socket, which is returned, is watched as it was. */
 static int release(struct client *client) {
     int fd = client->fd;
 
-    poller_watch(&client->worker->poller, fd, &client->watched, 0, NULL);
     client->worker->engine->release(client->connection);
     client->engine_open = false;
     client->fd = -1;
@@ -55,22 +54,20 @@ static bool begin_linger(struct client *client) {
     return false;
 }
 
-/* With RST, at once. A socket that is kept stays with its slot, and with the poller: neither need be told of it again.
- */
+/* With RST, at once. A socket that is kept stays with its slot and with the poller, which need not hear of it again. */
 static void reset(struct client *client) {
     const struct linger linger = {.l_onoff = 1, .l_linger = 0};
+    int fd;
 
     if (!client->worker->keeps_sockets) {
         setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
         return;
     }
-    client->worker->engine->release(client->connection);
-    client->engine_open = false;
-    if (spare_socket_disconnect(client->fd)) {
-        client->spare_fd = client->fd;
+    fd = release(client);
+    if (spare_socket_disconnect(fd)) {
+        client->spare_fd = fd;
         client->spare_watched = client->watched;
     }
-    client->fd = -1;
 }
 
 /* After close_notify and FIN the target's are waited for, see linger.h. */
@@ -107,7 +104,9 @@ bool client_step_lingering(struct client *client) {
 
     if (result == STREAM_RETRY)
         return false;
-    if (result == STREAM_EOF && worker->keeps_sockets)
+    if (result == STREAM_EOF && worker->keeps_sockets) {
+        poller_watch(&worker->poller, client->fd, &client->watched, 0, NULL);
         spare_sockets_keep(&worker->spare_sockets, release(client));
+    }
     return client_finish(client, error, worker_now(worker));
 }

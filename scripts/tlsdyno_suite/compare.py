@@ -69,7 +69,7 @@ def csv_of(path: Path) -> Path:
 
 
 def read(path: Path) -> dict[Key, Rows]:
-    """The cells of a results.csv. Every figure that is used is looked at first."""
+    """The cells of a results.csv. A ratio to a cost of nothing is none."""
     path = csv_of(path)
     cells: dict[Key, Rows] = {}
     seen: dict[tuple[str, ...], int] = {}
@@ -77,15 +77,8 @@ def read(path: Path) -> dict[Key, Rows]:
         first = seen.setdefault((row["run_id"], *record.row_key(row)), number)
         if first != number:
             raise Refused(path, f"row {number}", f"is the same cell and repeat as row {first}")
-        for name in (COST, "connections_per_s", "transactions_per_s"):
-            try:
-                usable = not row[name] or 0 <= float(row[name]) < math.inf
-            except ValueError:
-                usable = False
-            if not usable or name == COST and row[name] and float(row[name]) == 0:
-                raise Refused(path, f"row {number}", f"{name}: '{row[name]}' is no such figure")
-        if row["status"] not in ("ok", "invalid", "skipped", "failed"):
-            raise Refused(path, f"row {number}", f"status: '{row['status']}' is none")
+        if row[COST] and float(row[COST]) == 0:
+            raise Refused(path, f"row {number}", f"{COST}: '{row[COST]}' is no such figure")
         found = cells.setdefault(key_of(row), Rows())
         found.numbers.append(number)
         found.rows.append(row)

@@ -61,11 +61,12 @@ COLUMNS = (*IDENTITY, *ASKED, *AGREED, *RATES, *LATENCY, *COST, *LIMIT, *SHARING
 # Numbers that differ from row to row. They hold no commas.
 FIGURES = frozenset((*RATES, *LATENCY, *COST, *LIMIT[:3], *SHARING, *SURVIVORS))
 
-NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
+POSITIVE = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
+NUMBER = f"-?{POSITIVE}"
 # What a column holds where it is not empty. Those that are not named hold any text.
 FORMS = {
     **dict.fromkeys(FIGURES, NUMBER),
-    **dict.fromkeys(("subject_cpu_us_per_op", "connections_per_s", "transactions_per_s"), NUMBER.removeprefix("-?")),
+    **dict.fromkeys(("subject_cpu_us_per_op", "connections_per_s", "transactions_per_s"), POSITIVE),
     **dict.fromkeys(SURVIVORS, rf"(?:{NUMBER}|-)(?: (?:{NUMBER}|-))*"),
     "case": r"[^=;]+=[^=;]+(?:;[^=;]+=[^=;]+)*", "cores": r"\d+", "requests_per_connection": r"\d+|inf",
     "floor_kind": r"library|relay|library\+relay", "repeat": r"\d+", "status": "ok|invalid|skipped|failed",

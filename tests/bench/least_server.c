@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The least that a server of kept-alive HTTP on epoll can be: whatever comes is taken for one request and is answered
- * with the same BODY_BYTES, without a look at it. What it costs is the kernel's, so no server does better on this
- * machine that makes one recv and one send a request. Prints where it listens and serves until it is killed.
+ * with the same BODY_BYTES, without a look at it. What it costs is the kernel's: no server does better that waits with
+ * epoll and makes one recv and one send a request. Prints where it listens and serves until it is killed.
  *
  *   least-server HOST:PORT BODY_BYTES
  */

@@ -209,6 +209,7 @@ def test_a_damaged_csv_is_refused_with_its_row(tmp_path, name):
 IMPOSSIBLE = {
     "subject_cpu_us_per_op": "12a", "efficiency": "nan", "floor_cpu_us_per_op": "1,5", "floor_kind": "ceiling",
     "case": "full", "cores": "two", "requests_per_connection": "many", "survivor_cpu_us_per_op_by_second": "1 x -",
+    "connections_per_s": "-5", "repeat": "first", "status": "fine",
 }
 
 
