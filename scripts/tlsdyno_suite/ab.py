@@ -200,6 +200,7 @@ def by_time(arguments: argparse.Namespace, plan: Plan, cells: list[Cell], found:
             directory: Path) -> Told:
     recorder = trials.Recorder(directory / "trials.csv")
     margin = gate.parse_margin(arguments.threshold or MARGIN)
+    (directory / "logs").mkdir()
 
     def said(number: int, outcome: Outcome | None) -> None:
         verdicts = "" if outcome is None else ": " + ", ".join(

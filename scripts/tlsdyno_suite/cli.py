@@ -186,7 +186,6 @@ def make_run_directory(out: Path | None, run_id: str) -> Path:
         directory.mkdir(parents=True, exist_ok=out is not None)
         if any(directory.iterdir()):
             raise Refused(directory, "", "is there already and not empty: give another --out")
-        (directory / "logs").mkdir()
     except OSError as error:
         raise Refused(directory, "", error.strerror or str(error)) from error
     return directory
@@ -257,7 +256,6 @@ def resume_command(arguments: argparse.Namespace) -> int:
     begun.check_machine(directory)
     recorder = record.Recorder(directory / "results.csv", resumed=True)
     article.cut(directory, record.read(directory))
-    (directory / "logs").mkdir(exist_ok=True)
     return measure(plan, directory, recorder)
 
 
@@ -273,6 +271,7 @@ def prepare(plan: Plan) -> None:
 def measure(plan: Plan, directory: Path, recorder: record.Recorder) -> int:
     output.mention(f"{plan.scenario.title}\n{size(plan)}; results in {directory}")
     progress = Progress(plan)
+    (directory / "logs").mkdir(exist_ok=True)
 
     def finished(row: record.Row) -> None:
         if line := row.get(ARTICLE_ROW):

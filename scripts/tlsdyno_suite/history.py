@@ -237,7 +237,8 @@ def text(entries: list[Entry], found: list[Change]) -> str:
     for cell, whole in series(entries).items():
         usual = usual_change(entries, cell)
         step = "" if usual is None else f", usual step up to {100 * math.expm1(usual):.1f} %"
-        lines.append(f"{cell}: {len(whole)} runs, {significant(whole[-1].cost_us)} CPU us/op, "
+        runs = "1 run" if len(whole) == 1 else f"{len(whole)} runs"
+        lines.append(f"{cell}: {runs}, {significant(whole[-1].cost_us)} CPU us/op, "
                      f"{100 * math.expm1(creep(whole)):+.1f} % since run {whole[-WINDOW:][0].run_id}{step}")
     lines.append("")
     lines += [("RISE " if each.is_open else "     ") + describe(each) for each in found] or ["No change points."]
@@ -266,7 +267,9 @@ def plot(entries: list[Entry], found: list[Change], path: Path) -> None:
     figure.tight_layout()
     try:
         figure.savefig(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise Refused("--plot", str(path), error.strerror or str(error)) from error
+    except ValueError as error:
         raise Refused("--plot", str(path), str(error).splitlines()[0]) from error
     finally:
         pyplot.close(figure)

@@ -106,6 +106,8 @@ DAMAGE = {
     "infinite": (lambda place: change(new(place), 4, "5000", "inf"),
                  "new/results.csv: row 4: connections_per_s: 'inf' is no such figure"),
     "no status": (lambda place: change(new(place), 3, ",ok,", ",fine,"), "new/results.csv: row 3: status: 'fine'"),
+    "stands for nothing": (lambda place: change(new(place), 3, ",all,", ",some,"),
+                           "new/results.csv: row 3: stands: 'some'"),
     "twice the same": (lambda place: twice(new(place)),
                        "new/results.csv: row 14: is the same cell and repeat as row 13"),
     "less than nothing": (lambda place: change(new(place), 4, "5000", "-5000"),
