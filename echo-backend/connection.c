@@ -13,14 +13,11 @@
 
 #define TARGET_BYTES 2048
 
+/* The structure that a part belongs to. */
+#define container_of(part, type, member) ((type *)(void *)((char *)(part)-offsetof(type, member)))
+
 /* How long a client may go on sending after it was told that its connection ends. */
 #define LINGER_S 2.0
-
-/*
- * The list of connections by activity is not brought up to date for less than this share of the idle timeout, which is
- * so much longer for it.
- */
-#define IDLE_GRAIN (1. / 16.)
 
 /* So many reads or writes in a row, then it is the turn of the other connections. */
 #define TURNS 16
@@ -29,7 +26,7 @@ struct connection {
     /* What every request touches, together in few cache lines. */
     struct stream stream;
     struct worker *worker;
-    ev_tstamp active_at;
+    struct activity activity;
     ev_io io;
     int watched;    /* the events that io is started for; 0: stopped */
     int read_wants; /* what the stream last wanted to read and to write; TLS may want the other one */
@@ -55,7 +52,7 @@ struct connection {
     struct output output;
 
     /* What a known request does not touch. */
-    struct connection *longer_idle, *later_active;
+    struct connection *next_spare;
     ev_timer timer; /* of delayed, yielding and lingering */
     struct prologue prologue;
     struct service_job job;
@@ -69,33 +66,6 @@ enum step {
     STEP_WAIT,   /* not before the socket or the timer says so */
     STEP_CLOSED, /* the connection is no more */
 };
-
-static void list_remove(struct connection *connection) {
-    struct worker *worker = connection->worker;
-    struct connection *before = connection->longer_idle, *after = connection->later_active;
-
-    *(before ? &before->later_active : &worker->longest_idle) = after;
-    *(after ? &after->longer_idle : &worker->latest_active) = before;
-}
-
-static void list_append(struct connection *connection) {
-    struct worker *worker = connection->worker;
-
-    connection->longer_idle = worker->latest_active;
-    connection->later_active = NULL;
-    *(worker->latest_active ? &worker->latest_active->later_active : &worker->longest_idle) = connection;
-    worker->latest_active = connection;
-    connection->active_at = ev_now(worker->loop);
-}
-
-static void mark_active(struct connection *connection) {
-    const struct worker *worker = connection->worker;
-
-    if (ev_now(worker->loop) - connection->active_at < worker->idle_timeout_s * IDLE_GRAIN)
-        return;
-    list_remove(connection);
-    list_append(connection);
-}
 
 static int wanted_events(const struct connection *connection) {
     if (connection->awaited)
@@ -142,8 +112,8 @@ static void close_connection(struct connection *connection) {
     stream_close(&connection->stream);
     drop_input(connection);
     output_drop(&connection->output);
-    list_remove(connection);
-    connection->later_active = worker->spare;
+    activity_end(&worker->activities, &connection->activity);
+    connection->next_spare = worker->spare;
     worker->spare = connection;
 }
 
@@ -470,7 +440,7 @@ static void advance(struct connection *connection) {
     enum step step = STEP_ON;
     int reads = 0;
 
-    mark_active(connection);
+    activity_mark(&connection->worker->activities, &connection->activity);
     if (connection->yielding)
         ev_timer_stop(connection->worker->loop, &connection->timer);
     connection->yielding = false;
@@ -522,8 +492,7 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events) {
 }
 
 void connection_served(struct service_job *job) {
-    struct connection *connection =
-        (struct connection *)(void *)((char *)job - offsetof(struct connection, job)); /* that it is a part of */
+    struct connection *connection = container_of(job, struct connection, job);
 
     connection->delayed = false;
     delay_answer(connection, true);
@@ -534,7 +503,7 @@ static struct connection *new_connection(struct worker *worker) {
     struct connection *connection = worker->spare;
 
     if (connection) {
-        worker->spare = connection->later_active;
+        worker->spare = connection->next_spare;
         return connection;
     }
     connection = malloc(sizeof *connection);
@@ -551,7 +520,7 @@ void connection_open(struct worker *worker, int fd) {
     if (!worker->tls)
         stream_open_plain(&stream, fd);
     else if (!stream_open_tls(&stream, fd, worker->tls, true)) {
-        connection->later_active = worker->spare;
+        connection->next_spare = worker->spare;
         worker->spare = connection;
         return;
     }
@@ -577,23 +546,21 @@ void connection_open(struct worker *worker, int fd) {
     connection->io.data = connection;
     ev_timer_init(&connection->timer, on_timer, 0., 0.);
     connection->timer.data = connection;
-    list_append(connection);
+    activity_begin(&worker->activities, &connection->activity);
     advance(connection); /* the first request is often there already */
 }
 
 ev_tstamp connection_close_idle(struct worker *worker) {
-    ev_tstamp now = ev_now(worker->loop);
+    struct activity *idle;
+    ev_tstamp left_s;
 
-    while (worker->longest_idle) {
-        struct connection *connection = worker->longest_idle;
-        ev_tstamp left_s = connection->active_at + worker->idle_timeout_s * (1. + IDLE_GRAIN) - now;
+    while ((idle = activity_find_idle(&worker->activities, &left_s))) {
+        struct connection *connection = container_of(idle, struct connection, activity);
 
-        if (left_s > 0.)
-            return left_s;
         if (connection->delayed) /* it is not the client who keeps us waiting */
-            mark_active(connection);
+            activity_renew(&worker->activities, idle);
         else
             close_connection(connection);
     }
-    return worker->idle_timeout_s;
+    return left_s;
 }

@@ -2,6 +2,7 @@
 #ifndef TLSDYNO_ECHO_CONNECTION_H
 #define TLSDYNO_ECHO_CONNECTION_H
 /* A client's connection: requests in, answers out, until one of the two wants no more. */
+#include "activity.h"
 #include "prologue.h"
 #include "service_queue.h"
 
@@ -17,11 +18,9 @@ struct worker {
     SSL_CTX *tls; /* NULL: in the clear */
     enum prologue_kind prologue;
     struct service_queue *service; /* NULL: requests take no time */
-    ev_tstamp idle_timeout_s;
-    uint64_t connections; /* taken so far */
-    /* In the order of their last activity, so that the idle ones are found at one end. */
-    struct connection *longest_idle, *latest_active;
-    struct connection *spare; /* closed ones, to be used again */
+    uint64_t connections;          /* taken so far */
+    struct activities activities;  /* of the connections */
+    struct connection *spare;      /* closed ones, to be used again */
 };
 
 /* Serves the client on fd (non-blocking), which belongs to the connection from here on. */

@@ -93,7 +93,10 @@ int server_run(int index, struct ev_loop *loop, void *context) {
     ev_tstamp idle_timeout_s = (ev_tstamp)server->idle_timeout_ns * 1e-9;
     struct service_queue queue = {.done = connection_served};
     struct acceptor acceptor = {
-        .worker = {.loop = loop, .tls = server->tls, .prologue = server->prologue, .idle_timeout_s = idle_timeout_s},
+        .worker = {.loop = loop,
+                   .tls = server->tls,
+                   .prologue = server->prologue,
+                   .activities = {.loop = loop, .timeout_s = idle_timeout_s}},
         .local = server->local,
         /* From a queue of its own a worker takes what is there; from a common one it leaves some to the others. */
         .accepts_per_event = server->local && server->workers > 1 ? 1 : ACCEPTS_PER_EVENT,
