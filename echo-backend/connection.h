@@ -4,6 +4,7 @@
 /* A client's connection: requests in, answers out, until one of the two wants no more. */
 #include "activity.h"
 #include "prologue.h"
+#include "ring.h"
 #include "service_queue.h"
 
 #include <ev.h>
@@ -28,6 +29,9 @@ void connection_open(struct worker *worker, int fd);
 
 /* For the worker's service queue: a request of one of its connections is done. */
 void connection_served(struct service_job *job);
+
+/* For the worker's ring: a seat that one of its connections had is free. */
+void connection_left_ring(struct seat *seat);
 
 /* Closes those that were idle for too long; returns in how many seconds to look again. */
 ev_tstamp connection_close_idle(struct worker *worker);

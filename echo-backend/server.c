@@ -6,6 +6,7 @@
 #include "connection.h"
 #include "log.h"
 #include "respond.h"
+#include "ring.h"
 
 #include <errno.h>
 #include <string.h>
@@ -111,6 +112,8 @@ int server_run(int index, struct ev_loop *loop, void *context) {
         service_queue_open(&queue, server->service, index, loop);
         acceptor.worker.service = &queue;
     }
+    if (server->io_uring && !server->tls && !server->service)
+        ring_open(&acceptor.worker.activities, connection_left_ring);
     ev_io_init(&acceptor.listener, on_listener, server->listeners[index], EV_READ);
     acceptor.listener.data = &acceptor;
     ev_io_start(loop, &acceptor.listener);
