@@ -5,6 +5,7 @@
 #include "log.h"
 #include "options.h"
 #include "prefork.h"
+#include "ring.h"
 #include "server.h"
 #include "service_model.h"
 #include "tls_credentials.h"
@@ -13,6 +14,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 enum mode { MODE_HTTP, MODE_HTTPS, MODE_SOCK };
@@ -152,6 +154,14 @@ static enum prologue_kind read_prologue(void) {
     if (accept_proxy + accept_ip + accept_ipv4 > 1)
         fail(EXIT_USAGE, "--accept-proxy, --accept-ip, --accept-ipv4: only one of them can come first");
     return accept_proxy ? PROLOGUE_PROXY : accept_ip ? PROLOGUE_IP : accept_ipv4 ? PROLOGUE_IPV4 : PROLOGUE_NONE;
+}
+
+/*
+ * libev calls this one instead of the C library's. It has no way to be told how to wait, nor to be asked for its
+ * descriptor and for how long.
+ */
+int epoll_wait(int epoll_fd, struct epoll_event *events, int events_max, int timeout_ms) {
+    return ring_wait(epoll_fd, events, events_max, timeout_ms);
 }
 
 static void worker_ended(const struct prefork_worker *worker, int wait_status, void *context) {

@@ -64,8 +64,9 @@ static struct {
     ev_check check;
 } ring;
 
-/* Ends the worker, which is replaced, if the system has not just been busy or interrupted. */
-static void look_at(int result) {
+/* That the system was busy or interrupted is no failure. What else there is would be ours: the worker ends, and another
+ * begins. */
+static void must_work(int result) {
     if (result < 0 && result != -ETIME && result != -EINTR && result != -EAGAIN && result != -EBUSY)
         fail(EXIT_FAILED, "io_uring: %s", strerror(-result));
 }
@@ -74,7 +75,7 @@ static struct io_uring_sqe *next_submission(void) {
     struct io_uring_sqe *submission;
 
     while (!(submission = io_uring_get_sqe(&ring.uring)))
-        look_at(io_uring_submit(&ring.uring));
+        must_work(io_uring_submit(&ring.uring));
     return submission;
 }
 
@@ -240,7 +241,7 @@ static void on_completion(const struct io_uring_cqe *completion) {
 static void stand_up(struct seat *seat) {
     int none = -1;
 
-    look_at(io_uring_register_files_update(&ring.uring, (unsigned)seat->slot, &none, 1));
+    must_work(io_uring_register_files_update(&ring.uring, (unsigned)seat->slot, &none, 1));
     ring.free_slot[ring.free_slots++] = seat->slot;
     seat->taken = false;
     ring.left(seat);
@@ -297,17 +298,12 @@ static void wait(int timeout_ms) {
         return;
     ring.round++;
     if (timeout_ms == 0 || ring.watched || ring.somebody_waits)
-        look_at(io_uring_submit_and_get_events(&ring.uring));
+        must_work(io_uring_submit_and_get_events(&ring.uring));
     else
-        look_at(io_uring_submit_and_wait_timeout(&ring.uring, &first, 1, timeout_ms < 0 ? NULL : &timeout, NULL));
+        must_work(io_uring_submit_and_wait_timeout(&ring.uring, &first, 1, timeout_ms < 0 ? NULL : &timeout, NULL));
 }
 
-/*
- * Instead of the C library's, for libev. A ring that completes only when it is waited in costs least, but then no
- * epoll can wait for it; so the ring waits for libev's epoll. libev has no way to be told how to wait, and none to ask
- * for its descriptor and its timeout: they are here.
- */
-int epoll_wait(int epoll_fd, struct epoll_event *events, int events_max, int timeout_ms) {
+int ring_wait(int epoll_fd, struct epoll_event *events, int events_max, int timeout_ms) {
     ring.waited_in = true;
     if (ring.free_slots == SEATS || !ring.there)
         return epoll_pwait(epoll_fd, events, events_max, timeout_ms, NULL);
@@ -338,23 +334,13 @@ bool ring_is_there(void) {
     return ring.there;
 }
 
-/* False, with what was made left to whoever makes the ring, if the system refuses. */
-static bool add_buffers_and_slots(void) {
-    size_t size = BUFFERS * sizeof(struct io_uring_buf);
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+/* False if the system refuses. */
+static bool add_buffers_and_slots(void *memory) {
     struct io_uring_buf_reg group = {.ring_addr = (uintptr_t)memory, .ring_entries = BUFFERS, .bgid = BUFFER_GROUP};
 
-    if (memory == MAP_FAILED)
-        return false;
-    if (io_uring_register_buf_ring(&ring.uring, &group, 0) != 0 ||
-        io_uring_register_files_sparse(&ring.uring, SEATS) != 0) {
-        io_uring_queue_exit(&ring.uring); /* first: the system may have the memory */
-        munmap(memory, size);
-        return false;
-    }
     ring.free_buffers = memory;
-    io_uring_buf_ring_init(ring.free_buffers);
-    return true;
+    return memory != MAP_FAILED && io_uring_register_buf_ring(&ring.uring, &group, 0) == 0 &&
+           io_uring_register_files_sparse(&ring.uring, SEATS) == 0;
 }
 
 void ring_open(struct activities *activities, void (*left)(struct seat *seat)) {
@@ -364,8 +350,19 @@ void ring_open(struct activities *activities, void (*left)(struct seat *seat)) {
         .cq_entries = COMPLETIONS,
     };
 
-    if (io_uring_queue_init_params(SUBMISSIONS, &ring.uring, &params) != 0 || !add_buffers_and_slots())
+    size_t size = BUFFERS * sizeof(struct io_uring_buf);
+    void *memory; /* whole pages */
+
+    if (io_uring_queue_init_params(SUBMISSIONS, &ring.uring, &params) != 0)
         return;
+    memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (!add_buffers_and_slots(memory)) {
+        io_uring_queue_exit(&ring.uring);
+        if (memory != MAP_FAILED)
+            munmap(memory, size);
+        return;
+    }
+    io_uring_buf_ring_init(ring.free_buffers);
     io_uring_register_ring_fd(&ring.uring); /* cheaper; it does without too */
     for (int buffer = 0; buffer < BUFFERS; buffer++)
         free_buffer(&ring.buffers[buffer]);

@@ -7,7 +7,8 @@
  * such request, and its answer finds room in the socket. Whatever else happens has it leave, and its owner goes on with
  * what came and with what was not sent, as if there were no ring.
  *
- * A process has one ring. While somebody is seated, its libev waits in the ring (see ring.c).
+ * A process has one ring. It completes nothing until it is waited in, since that costs least; but no epoll can wait for
+ * such a ring, so it is the ring that waits for libev's epoll, for as long as somebody is seated.
  */
 #include "activity.h"
 
@@ -15,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct epoll_event;
 struct ring_buffer;
 
 /* A part of its connection. All zero: it was never taken. */
@@ -50,6 +52,12 @@ bool ring_sit_down(struct seat *seat, struct activity *activity, int fd);
 
 /* Ends the stay; left comes later. */
 void ring_leave(struct seat *seat);
+
+/*
+ * What epoll_wait does, for libev, whose only wait this must be: without it no seat is ever taken. What came is dealt
+ * with later, in a watcher of libev's, when it knows what time it is.
+ */
+int ring_wait(int epoll_fd, struct epoll_event *events, int events_max, int timeout_ms);
 
 /* After left: what was received and not answered. It comes before what is in the socket. */
 static inline bool ring_has_received(const struct seat *seat) {

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 import pytest
-from echo_backends import LONG_S, Backend, ask, filling, is_closed, read_all, response_of, split_randomly, wait_until
-from programs import run
+from echo_backends import LONG_S, Backend, ask, filling, is_closed, read_all, split_randomly, wait_until
+from programs import is_alive, run
 
 BEFORE_SEAT = 17  # the first request is not known yet; then sixteen are
 SEATS = 1024
@@ -229,6 +229,16 @@ def test_a_signal_ends_the_server_while_seats_are_taken(has_io_uring):
         exactly(client, len(answer(100)))
         backend.process.terminate()
         assert backend.process.wait(LONG_S) == 0
+        assert is_closed(client)
+
+
+def test_workers_whose_seats_are_taken_do_not_outlive_a_killed_master(has_io_uring):
+    with Backend("http") as backend, backend.connect() as client:
+        take_seat(client)
+        worker, = backend.workers()
+        backend.process.kill()
+        backend.process.wait(LONG_S)
+        wait_until(lambda: not is_alive(worker))
         assert is_closed(client)
 
 
