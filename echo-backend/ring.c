@@ -197,9 +197,6 @@ static void on_received(struct seat *seat, int result, unsigned flags) {
         if (can_answer && seat->receiving && answer_received(seat, buffer, length))
             return;
         hold_buffer(seat, buffer, length);
-    } else if (result == -ENOBUFS && can_answer && ring.buffers_held <= BUFFERS_HELD_MAX) {
-        receive(seat);
-        return;
     }
     ring_leave(seat);
 }

@@ -19,7 +19,7 @@ from programs import is_alive, run
 
 BEFORE_SEAT = 17  # the first request is not known yet; then sixteen are
 SEATS = 1024
-BUFFERS = 256
+KNOWN_MAX = 512  # bytes of the longest request that can be known
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,9 @@ def whoami(client):
     return json.loads(ask(client, "/whoami")[1])
 
 
-def request(size):
-    return b"GET /?s=%d HTTP/1.1\r\nHost: x\r\n\r\n" % size
+def request(size, length=0):
+    head = b"GET /?s=%d HTTP/1.1\r\nHost: x\r\n" % size
+    return head + (b"X: %b\r\n" % (b"y" * (length - len(head) - 7)) if length else b"") + b"\r\n"
 
 
 def answer(size):
@@ -55,14 +56,14 @@ def exactly(client, length):
     return bytes(received)
 
 
-def ask_known(client, times=1, size=100):
+def ask_known(client, times=1, size=100, length=0):
     for _ in range(times):
-        client.sendall(request(size))
+        client.sendall(request(size, length))
         assert exactly(client, len(answer(size))) == answer(size)
 
 
-def take_seat(client, size=100):
-    ask_known(client, BEFORE_SEAT + 2, size)
+def take_seat(client, size=100, length=0):
+    ask_known(client, BEFORE_SEAT + 2, size, length)
 
 
 def end_stay(client, requests, least=1):
@@ -165,19 +166,21 @@ def test_stays_that_end_anywhere_keep_order_and_bytes(ring):
         end_stay(client, total, 30)
 
 
-@pytest.mark.parametrize("apart", [True, False])
-def test_answers_are_whole_and_in_order_for_a_client_who_reads_late(ring, apart):
-    """The server's socket is full in the midst of an answer: what was not sent is sent by libev."""
+@pytest.mark.parametrize("apart, length", [(True, 0), (False, 0), (False, KNOWN_MAX)],
+                         ids=["apart", "at once", "at once, each fills a buffer"])
+def test_answers_are_whole_and_in_order_for_a_client_who_reads_late(ring, apart, length):
+    """The server's socket is full in the midst of an answer: what was not sent is sent by libev. A request that fills a
+    buffer of the ring comes by itself though others follow at once."""
     size, count = 60_000, 300
     with ring.connect(receive_buffer=1 << 14) as client:
         for turn in 1, 2, 3:
-            take_seat(client, size)
+            take_seat(client, size, length)
             if apart:
                 for _ in range(count):
                     client.sendall(request(size))
                     time.sleep(0.001)
             else:
-                client.sendall(request(size) * count)
+                client.sendall(request(size, length) * count)
             for _ in range(count):
                 assert exactly(client, len(answer(size))) == answer(size)
         end_stay(client, 3 * (BEFORE_SEAT + 2 + count), 6)
@@ -219,6 +222,10 @@ def test_an_idle_connection_is_closed_and_a_busy_one_is_not(has_io_uring):
             ask_known(busy)
             requests += 1
             time.sleep(0.01)
+        for _ in range(100):  # nor is it a little later
+            ask_known(busy)
+            requests += 1
+            time.sleep(0.01)
         end_stay(busy, requests, 10)
 
 
@@ -253,7 +260,7 @@ def test_libev_goes_on_while_a_seat_is_taken(ring):
         end_stay(seated, BEFORE_SEAT + 7, 7)
 
 
-def test_more_connections_than_seats_and_more_requests_at_once_than_buffers(ring):
+def test_more_connections_than_seats_and_hundreds_of_requests_at_once(ring):
     count = SEATS + 80
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < count + 100:
@@ -277,6 +284,9 @@ def test_more_connections_than_seats_and_more_requests_at_once_than_buffers(ring
         facts = [whoami(client) for client in clients]
     assert {fact["requests"] for fact in facts} == {BEFORE_SEAT + 6}
     assert sum(fact["io_uring"] == 0 for fact in facts) <= count - SEATS
+    with ring.connect() as client:  # they are free again
+        take_seat(client)
+        end_stay(client, BEFORE_SEAT + 2)
     assert facts[0]["io_uring"] > 0 and min(fact["io_uring"] for fact in facts[count - SEATS:SEATS]) > 0
 
 
