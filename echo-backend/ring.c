@@ -30,8 +30,7 @@
 /* So many with bytes that are not read yet by those who left, and nobody takes a seat. */
 #define BUFFERS_HELD_MAX (BUFFERS / 2)
 
-/* What is in them at once at most: all buffers, of each seat an end, a cancellation and a failure to send, and WATCH.
- */
+/* More than there can be: each buffer has one; each seat an end, a cancellation and a failure to send; and WATCH. */
 #define COMPLETIONS 4096
 _Static_assert(COMPLETIONS > BUFFERS + 3 * SEATS, "a completion without a place would come too late");
 
@@ -64,8 +63,7 @@ static struct {
     ev_check check;
 } ring;
 
-/* That the system was busy or interrupted is no failure. What else there is would be ours: the worker ends, and another
- * begins. */
+/* That the system is busy or interrupts is no failure. Any other would be ours: the worker ends, and is replaced. */
 static void must_work(int result) {
     if (result < 0 && result != -ETIME && result != -EINTR && result != -EAGAIN && result != -EBUSY)
         fail(EXIT_FAILED, "io_uring: %s", strerror(-result));
@@ -287,17 +285,18 @@ static void watch(int epoll_fd) {
 }
 
 /* Submits, and waits until there is a completion. */
-static void wait(int timeout_ms) {
+static void submit_and_wait(int timeout_ms) {
     struct __kernel_timespec timeout = {.tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1000000LL};
     struct io_uring_cqe *first;
 
     if (io_uring_cq_ready(&ring.uring) > 0) /* they come before the next round */
         return;
-    ring.round++;
     if (timeout_ms == 0 || ring.watched || ring.somebody_waits)
         must_work(io_uring_submit_and_get_events(&ring.uring));
     else
         must_work(io_uring_submit_and_wait_timeout(&ring.uring, &first, 1, timeout_ms < 0 ? NULL : &timeout, NULL));
+    if (io_uring_sq_ready(&ring.uring) == 0) /* a system without memory takes some later */
+        ring.round++;
 }
 
 int ring_wait(int epoll_fd, struct epoll_event *events, int events_max, int timeout_ms) {
@@ -306,7 +305,7 @@ int ring_wait(int epoll_fd, struct epoll_event *events, int events_max, int time
         return epoll_pwait(epoll_fd, events, events_max, timeout_ms, NULL);
     if (!ring.watching)
         watch(epoll_fd);
-    wait(timeout_ms);
+    submit_and_wait(timeout_ms);
     if (!ring.watched)
         return 0;
     ring.watching = ring.watched = false;
