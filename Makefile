@@ -78,6 +78,7 @@ $(BUILD)/proxy: $(BUILD)/obj/proxy/main.o $(BUILD)/proxy.a $(BUILD)/common.a
 $(BUILD)/echo-backend: $(BUILD)/obj/echo-backend/main.o $(BUILD)/echo-backend.a $(BUILD)/common.a
 $(BUILD)/loadgen: $(BUILD)/obj/loadgen/main.o $(BUILD)/loadgen.a $(BUILD)/common.a
 $(BUILD)/tls-floor: $(call objects,$(FLOOR)) $(BUILD)/common.a
+$(BUILD)/echo-backend: LIBS += -luring
 $(PROGRAMS):
 	@echo "link $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)

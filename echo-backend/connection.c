@@ -6,32 +6,33 @@
 #include "output.h"
 #include "request.h"
 #include "respond.h"
+#include "ring.h"
 #include "stream.h"
+#include "watcher.h"
 
 #include <stddef.h>
 #include <stdlib.h>
 
 #define TARGET_BYTES 2048
 
+/* The structure that a part belongs to. */
+#define container_of(part, type, member) ((type *)(void *)((char *)(part)-offsetof(type, member)))
+
 /* How long a client may go on sending after it was told that its connection ends. */
 #define LINGER_S 2.0
 
-/*
- * The list of connections by activity is not brought up to date for less than this share of the idle timeout, which is
- * so much longer for it.
- */
-#define IDLE_GRAIN (1. / 16.)
-
 /* So many reads or writes in a row, then it is the turn of the other connections. */
 #define TURNS 16
+
+/* So many known requests in a row, each by itself, and the connection takes a seat on the ring: more than it costs. */
+#define KNOWN_BEFORE_RING 16
 
 struct connection {
     /* What every request touches, together in few cache lines. */
     struct stream stream;
     struct worker *worker;
-    ev_tstamp active_at;
-    ev_io io;
-    int watched;    /* the events that io is started for; 0: stopped */
+    struct activity activity;
+    struct watcher watcher;
     int read_wants; /* what the stream last wanted to read and to write; TLS may want the other one */
     int write_wants;
     /* State; what is watched follows from it (see wanted_events). */
@@ -50,12 +51,15 @@ struct connection {
     bool lingering;    /* all is sent; what still comes is thrown away */
     bool read_ended;   /* the client sends no more */
     size_t request_at;
-    uint64_t requests;    /* so far */
-    struct buffer *input; /* NULL: all that was read is used up */
+    int known_in_row;       /* requests that were known and came by themselves */
+    uint64_t requests;      /* so far */
+    uint64_t ring_requests; /* of them, on the ring */
+    struct buffer *input;   /* NULL: all that was read is used up */
     struct output output;
+    struct seat seat; /* while it is taken, only the ring and what it calls touch the connection */
 
     /* What a known request does not touch. */
-    struct connection *longer_idle, *later_active;
+    struct connection *next_spare;
     ev_timer timer; /* of delayed, yielding and lingering */
     struct prologue prologue;
     struct service_job job;
@@ -70,58 +74,20 @@ enum step {
     STEP_CLOSED, /* the connection is no more */
 };
 
-static void list_remove(struct connection *connection) {
-    struct worker *worker = connection->worker;
-    struct connection *before = connection->longer_idle, *after = connection->later_active;
-
-    *(before ? &before->later_active : &worker->longest_idle) = after;
-    *(after ? &after->longer_idle : &worker->latest_active) = before;
-}
-
-static void list_append(struct connection *connection) {
-    struct worker *worker = connection->worker;
-
-    connection->longer_idle = worker->latest_active;
-    connection->later_active = NULL;
-    *(worker->latest_active ? &worker->latest_active->later_active : &worker->longest_idle) = connection;
-    worker->latest_active = connection;
-    connection->active_at = ev_now(worker->loop);
-}
-
-static void mark_active(struct connection *connection) {
-    const struct worker *worker = connection->worker;
-
-    if (ev_now(worker->loop) - connection->active_at < worker->idle_timeout_s * IDLE_GRAIN)
-        return;
-    list_remove(connection);
-    list_append(connection);
-}
-
 static int wanted_events(const struct connection *connection) {
+    if (connection->seat.taken)
+        return 0;
     if (connection->awaited)
         return EV_READ;
     if (connection->shaking)
         return connection->stream.wants;
     if (connection->yielding)
-        return connection->watched; /* for less than a loop's round: not worth two system calls */
+        return connection->watcher.events; /* for less than a loop's round: not worth two system calls */
     if (connection->delayed)
         return 0;
     if (!output_is_empty(&connection->output))
         return connection->write_wants;
     return connection->read_wants;
-}
-
-static void watch(struct connection *connection) {
-    int events = wanted_events(connection);
-
-    if (events == connection->watched)
-        return;
-    ev_io_stop(connection->worker->loop, &connection->io);
-    if (events) {
-        ev_io_set(&connection->io, connection->stream.fd, events);
-        ev_io_start(connection->worker->loop, &connection->io);
-    }
-    connection->watched = events;
 }
 
 static void drop_input(struct connection *connection) {
@@ -134,16 +100,17 @@ static void drop_input(struct connection *connection) {
 static void close_connection(struct connection *connection) {
     struct worker *worker = connection->worker;
 
-    ev_io_stop(worker->loop, &connection->io);
+    watcher_set(worker->loop, &connection->watcher, 0);
     ev_timer_stop(worker->loop, &connection->timer);
     if (worker->service)
         service_queue_leave(worker->service, &connection->job);
     prologue_drop(&connection->prologue);
     stream_close(&connection->stream);
     drop_input(connection);
+    ring_forget_received(&connection->seat);
     output_drop(&connection->output);
-    list_remove(connection);
-    connection->later_active = worker->spare;
+    activity_end(&worker->activities, &connection->activity);
+    connection->next_spare = worker->spare;
     worker->spare = connection;
 }
 
@@ -209,6 +176,7 @@ static void answer(struct connection *connection, const struct request *request)
         .service = worker->service,
         .connections = worker->connections,
         .requests = connection->requests,
+        .ring_requests = connection->ring_requests,
     };
 
     connection->output.more_comes = connection->input && connection->input->begin < connection->input->end;
@@ -393,11 +361,18 @@ static enum step flush(struct connection *connection) {
     return STEP_ON;
 }
 
+static enum stream_result receive(struct connection *connection, struct buffer *input, size_t *got) {
+    if (!ring_has_received(&connection->seat))
+        return stream_read(&connection->stream, input->bytes, BUFFER_BYTES, got);
+    *got = ring_read(&connection->seat, input->bytes, BUFFER_BYTES);
+    return STREAM_OK;
+}
+
 static enum step fill(struct connection *connection) {
     struct buffer *input = buffer_take();
     size_t got;
 
-    switch (stream_read(&connection->stream, input->bytes, BUFFER_BYTES, &got)) {
+    switch (receive(connection, input, &got)) {
     case STREAM_OK:
         input->end = got;
         connection->input = input;
@@ -431,8 +406,11 @@ static enum step answer_known(struct connection *connection) {
     size_t put = 0;
 
     known = connection->between && !connection->ending ? known_requests_find(input->bytes, input->end) : NULL;
-    if (!known || !known->answer || known->length != input->end)
+    if (!known || !known->answer || known->length != input->end) {
+        connection->known_in_row = 0;
         return STEP_ON;
+    }
+    connection->known_in_row++;
     connection->requests++;
     drop_input(connection);
     result = stream_write(&connection->stream, known->answer, known->answer_bytes, &put);
@@ -465,12 +443,18 @@ static enum step finish(struct connection *connection) {
     return STEP_ON;
 }
 
+/* Nothing is under way, and it will probably go on as it did. */
+static bool suits_ring(const struct connection *connection) {
+    return connection->known_in_row >= KNOWN_BEFORE_RING && connection->between && !connection->stream.ssl &&
+           !connection->ending && !connection->yielding && !connection->input && output_is_empty(&connection->output);
+}
+
 /* Goes on as far as it can without waiting. The connection may be closed when this returns. */
 static void advance(struct connection *connection) {
     enum step step = STEP_ON;
     int reads = 0;
 
-    mark_active(connection);
+    activity_mark(&connection->worker->activities, &connection->activity);
     if (connection->yielding)
         ev_timer_stop(connection->worker->loop, &connection->timer);
     connection->yielding = false;
@@ -492,7 +476,8 @@ static void advance(struct connection *connection) {
             continue;
         }
         /* What lies in the socket will be told by the next poll, but not what lies in the TLS library. */
-        if (reads > 0 && (connection->lingering || !stream_has_pending(&connection->stream))) {
+        if (reads > 0 && !ring_has_received(&connection->seat) &&
+            (connection->lingering || !stream_has_pending(&connection->stream))) {
             connection->read_wants = EV_READ;
             break;
         }
@@ -500,8 +485,11 @@ static void advance(struct connection *connection) {
         if (step == STEP_ON && connection->input)
             step = answer_known(connection);
     }
-    if (step != STEP_CLOSED)
-        watch(connection);
+    if (step == STEP_CLOSED)
+        return;
+    if (suits_ring(connection))
+        ring_sit_down(&connection->seat, &connection->activity, connection->stream.fd);
+    watcher_set(connection->worker->loop, &connection->watcher, wanted_events(connection));
 }
 
 static void on_io(struct ev_loop *loop, ev_io *io, int events) {
@@ -522,11 +510,21 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events) {
 }
 
 void connection_served(struct service_job *job) {
-    struct connection *connection =
-        (struct connection *)(void *)((char *)job - offsetof(struct connection, job)); /* that it is a part of */
+    struct connection *connection = container_of(job, struct connection, job);
 
     connection->delayed = false;
     delay_answer(connection, true);
+    advance(connection);
+}
+
+void connection_left_ring(struct seat *seat) {
+    struct connection *connection = container_of(seat, struct connection, seat);
+
+    connection->requests += seat->requests;
+    connection->ring_requests += seat->requests;
+    connection->known_in_row = 0;
+    if (seat->unsent_bytes)
+        output_refer(&connection->output, seat->unsent, seat->unsent_bytes);
     advance(connection);
 }
 
@@ -534,7 +532,7 @@ static struct connection *new_connection(struct worker *worker) {
     struct connection *connection = worker->spare;
 
     if (connection) {
-        worker->spare = connection->later_active;
+        worker->spare = connection->next_spare;
         return connection;
     }
     connection = malloc(sizeof *connection);
@@ -551,7 +549,7 @@ void connection_open(struct worker *worker, int fd) {
     if (!worker->tls)
         stream_open_plain(&stream, fd);
     else if (!stream_open_tls(&stream, fd, worker->tls, true)) {
-        connection->later_active = worker->spare;
+        connection->next_spare = worker->spare;
         worker->spare = connection;
         return;
     }
@@ -560,40 +558,42 @@ void connection_open(struct worker *worker, int fd) {
     connection->worker = worker;
     connection->awaited = worker->prologue != PROLOGUE_NONE;
     connection->shaking = stream.ssl != NULL;
-    connection->watched = 0;
     connection->read_wants = EV_READ;
     connection->write_wants = EV_WRITE;
     connection->delayed = connection->yielding = connection->answer_due = connection->echo_begun = false;
     connection->in_request = connection->ending = connection->rude = connection->lingering = false;
     connection->read_ended = connection->whole = connection->parser_spent = false;
     connection->between = true;
-    connection->requests = 0;
+    connection->known_in_row = 0;
+    connection->requests = connection->ring_requests = 0;
+    connection->seat = (struct seat){0};
     connection->input = NULL;
     connection->prologue = (struct prologue){0};
     connection->job.in_service = false;
     connection->output = (struct output){0};
     http_framing_init_request(&connection->framing, connection->target, sizeof connection->target);
-    ev_io_init(&connection->io, on_io, fd, EV_READ);
-    connection->io.data = connection;
+    watcher_init(&connection->watcher, on_io, fd, connection);
     ev_timer_init(&connection->timer, on_timer, 0., 0.);
     connection->timer.data = connection;
-    list_append(connection);
+    activity_begin(&worker->activities, &connection->activity);
     advance(connection); /* the first request is often there already */
 }
 
 ev_tstamp connection_close_idle(struct worker *worker) {
-    ev_tstamp now = ev_now(worker->loop);
+    struct activity *idle;
+    ev_tstamp left_s;
 
-    while (worker->longest_idle) {
-        struct connection *connection = worker->longest_idle;
-        ev_tstamp left_s = connection->active_at + worker->idle_timeout_s * (1. + IDLE_GRAIN) - now;
+    while ((idle = activity_find_idle(&worker->activities, &left_s))) {
+        struct connection *connection = container_of(idle, struct connection, activity);
 
-        if (left_s > 0.)
-            return left_s;
-        if (connection->delayed) /* it is not the client who keeps us waiting */
-            mark_active(connection);
-        else
+        if (connection->seat.taken) {
+            connection->ending = true;
+            ring_leave(&connection->seat);
+        } else if (!connection->delayed) {
             close_connection(connection);
+            continue;
+        }
+        activity_renew(&worker->activities, idle); /* who is delayed is not kept waiting by the client */
     }
-    return worker->idle_timeout_s;
+    return left_s;
 }

@@ -5,6 +5,7 @@
 #include "log.h"
 #include "options.h"
 #include "prefork.h"
+#include "ring.h"
 #include "server.h"
 #include "service_model.h"
 #include "tls_credentials.h"
@@ -13,6 +14,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 enum mode { MODE_HTTP, MODE_HTTPS, MODE_SOCK };
@@ -22,6 +24,8 @@ static const char *listen_text, *certificate_file, *key_file;
 static int tls_min, tls_max;
 static uint64_t workers = 1, backlog = 4096, idle_timeout_ns = 300 * NS_PER_S;
 static struct cpu_list cpus;
+static int io_uring = 1; /* index into off_on */
+static const char *const off_on[] = {"off", "on", NULL};
 static bool quiet, accept_proxy, accept_ip, accept_ipv4;
 static struct service_model service_model;
 
@@ -47,6 +51,10 @@ static const struct option_spec options[] = {
      1 << 20},
     {"idle-timeout", 0, OPTION_DURATION, "TIME", "close a connection on which nothing moved for so long (5m)",
      &idle_timeout_ns, NULL, NULL, NS_PER_MS, 0},
+    {"io-uring", 0, OPTION_CHOICE, "on|off",
+     "answer requests that repeat through io_uring, where the system has it and allows it; see `io_uring` in /whoami "
+     "(on)",
+     &io_uring, off_on, NULL, 0, 0},
     {.help = "what a proxy says of its client before the request, or before TLS; a connection without it is refused"},
     {"accept-proxy", 0, OPTION_FLAG, NULL, "a PROXY header of version 1 or 2 (proxy: --write-proxy)", &accept_proxy,
      NULL, NULL, 0, 0},
@@ -148,6 +156,14 @@ static enum prologue_kind read_prologue(void) {
     return accept_proxy ? PROLOGUE_PROXY : accept_ip ? PROLOGUE_IP : accept_ipv4 ? PROLOGUE_IPV4 : PROLOGUE_NONE;
 }
 
+/*
+ * libev calls this one instead of the C library's. It has no way to be told how to wait, nor to be asked for its
+ * descriptor and for how long.
+ */
+int epoll_wait(int epoll_fd, struct epoll_event *events, int events_max, int timeout_ms) {
+    return ring_wait(epoll_fd, events, events_max, timeout_ms);
+}
+
 static void worker_ended(const struct prefork_worker *worker, int wait_status, void *context) {
     (void)wait_status;
     const struct server *server = context;
@@ -178,6 +194,7 @@ int main(int argc, char **argv) {
         fail(EXIT_USAGE, "--cert, --key, --tls-min, --tls-max: given with %s: only https uses them", mode_names[mode]);
     server.workers = (int)workers;
     server.local = address_is_local(&address);
+    server.io_uring = io_uring;
     server.idle_timeout_ns = idle_timeout_ns;
     server.prologue = read_prologue();
     descriptor_limit_raise();

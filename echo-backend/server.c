@@ -6,6 +6,7 @@
 #include "connection.h"
 #include "log.h"
 #include "respond.h"
+#include "ring.h"
 
 #include <errno.h>
 #include <string.h>
@@ -93,7 +94,10 @@ int server_run(int index, struct ev_loop *loop, void *context) {
     ev_tstamp idle_timeout_s = (ev_tstamp)server->idle_timeout_ns * 1e-9;
     struct service_queue queue = {.done = connection_served};
     struct acceptor acceptor = {
-        .worker = {.loop = loop, .tls = server->tls, .prologue = server->prologue, .idle_timeout_s = idle_timeout_s},
+        .worker = {.loop = loop,
+                   .tls = server->tls,
+                   .prologue = server->prologue,
+                   .activities = {.loop = loop, .timeout_s = idle_timeout_s}},
         .local = server->local,
         /* From a queue of its own a worker takes what is there; from a common one it leaves some to the others. */
         .accepts_per_event = server->local && server->workers > 1 ? 1 : ACCEPTS_PER_EVENT,
@@ -108,6 +112,8 @@ int server_run(int index, struct ev_loop *loop, void *context) {
         service_queue_open(&queue, server->service, index, loop);
         acceptor.worker.service = &queue;
     }
+    if (server->io_uring && !server->tls && !server->service)
+        ring_open(&acceptor.worker.activities, connection_left_ring);
     ev_io_init(&acceptor.listener, on_listener, server->listeners[index], EV_READ);
     acceptor.listener.data = &acceptor;
     ev_io_start(loop, &acceptor.listener);

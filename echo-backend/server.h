@@ -19,6 +19,7 @@ struct server {
     enum prologue_kind prologue;
     struct service *service; /* NULL: requests take no time */
     uint64_t idle_timeout_ns;
+    bool io_uring; /* where it is to be had */
 };
 
 /* For prefork: context is a struct server. Does not return but with the end of its loop. */

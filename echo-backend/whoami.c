@@ -2,6 +2,7 @@
 #include "whoami.h"
 
 #include "address.h"
+#include "ring.h"
 #include "tls_credentials.h"
 #include "tlvs.h"
 
@@ -96,6 +97,8 @@ static json_t *tell(const struct whoami_facts *facts) {
     json_object_set_new(told, "worker_pid", json_integer(getpid()));
     json_object_set_new(told, "connections", json_integer((json_int_t)facts->connections));
     json_object_set_new(told, "requests", json_integer((json_int_t)facts->requests));
+    if (ring_is_there())
+        json_object_set_new(told, "io_uring", json_integer((json_int_t)facts->ring_requests));
     return told;
 }
 

@@ -16,6 +16,7 @@ struct whoami_facts {
     const struct service_queue *service; /* NULL: requests take no time */
     uint64_t connections;                /* that this worker took so far */
     uint64_t requests;                   /* on this connection, this one included */
+    uint64_t ring_requests;              /* of them, answered through io_uring */
 };
 
 /* More than it can ever take: what others may say at length is cut (tlvs.h). */

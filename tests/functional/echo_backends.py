@@ -19,8 +19,8 @@ LONG_S = 60  # no test waits so long unless something hangs
 class Backend:
     """A running echo-backend. Leaving the context ends it as a user would, and looks whether it ended well."""
 
-    def __init__(self, *arguments, descriptors=None):
-        self.server = programs.running("echo-backend", *map(str, arguments))
+    def __init__(self, *arguments, descriptors=None, within=()):
+        self.server = programs.running("echo-backend", *map(str, arguments), within=within)
         self.descriptors = descriptors
 
     def __enter__(self):
