@@ -10,7 +10,7 @@
 #   make valgrind   the proxy under valgrind's memcheck: 10,000 connections, or VALGRIND_CONNECTIONS=
 #   make aborted-handshakes   100,000 handshakes that are broken off, or ABORTED_HANDSHAKES=: nothing is left behind
 #   make testssl    scan the proxy with testssl.sh
-#   make bench-backend   the origin's CPU time a request beside nginx's: half a minute
+#   make bench-backend   the origin's CPU time a request beside nginx's: a minute and a half
 #   make bench-sync what sharing sessions between hosts is worth and costs: more than a quarter of an hour
 #   make lint       formatting, static analysis
 #   make SAN=1 ...  the same with AddressSanitizer and UndefinedBehaviorSanitizer, in build/san/

@@ -69,7 +69,8 @@ FORMS = {
     **dict.fromkeys(("subject_cpu_us_per_op", "connections_per_s", "transactions_per_s"), POSITIVE),
     **dict.fromkeys(SURVIVORS, rf"(?:{NUMBER}|-)(?: (?:{NUMBER}|-))*"),
     "case": r"[^=;]+=[^=;]+(?:;[^=;]+=[^=;]+)*", "cores": r"\d+", "requests_per_connection": r"\d+|inf",
-    "floor_kind": r"library|relay|library\+relay", "repeat": r"\d+", "status": "ok|invalid|skipped|failed", "stands": "all|cost",
+    "floor_kind": r"library|relay|library\+relay", "repeat": r"\d+", "status": "ok|invalid|skipped|failed",
+    "stands": "all|cost",
 }
 
 # Columns that came later, and what they would have held in a run made before.
