@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "session_sync.h"
 
+#include "regular_file.h"
 #include "shared_memory.h"
 #include "sync_socket.h"
 #include "tls_credentials.h"
@@ -26,12 +27,12 @@ static bool derive(struct session_sync *sync, const uint8_t *bytes, size_t lengt
 
 static const char *derive_from_file(struct session_sync *sync, const char *path) {
     uint8_t bytes[KEY_FILE_MAX + 1];
-    FILE *stream = fopen(path, "r");
-    const char *reason = NULL;
+    const char *reason = NULL, *unreadable;
+    FILE *stream = regular_file_open(path, &unreadable);
     size_t length;
 
     if (!stream)
-        return tls_reason("--shared-cache-key: %s: cannot be read: %s", path, strerror(errno));
+        return tls_reason("--shared-cache-key: %s: cannot be read: %s", path, unreadable);
     setvbuf(stream, NULL, _IONBF, 0); /* no copy of the key is left in a buffer of stdio's */
     length = fread(bytes, 1, sizeof bytes, stream);
     if (ferror(stream))

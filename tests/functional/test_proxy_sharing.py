@@ -279,6 +279,8 @@ def test_what_cannot_be_is_refused(ecdsa: str, tmp_path: Path) -> None:
     short.write_bytes(b"x" * 15)
     long = tmp_path / "long"
     long.write_bytes(b"x" * 16385)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
     on = ("-U", "127.0.0.1:0")
     for options, complaint in [
             (("-P", "127.0.0.1:1"), "--shared-cache-peer: only with --shared-cache"),
@@ -302,6 +304,10 @@ def test_what_cannot_be_is_refused(ecdsa: str, tmp_path: Path) -> None:
              f"--shared-cache-key: {tmp_path}/none: cannot be read: No such file or directory"),
             ((*on, "--shared-cache-key", str(tmp_path)),
              f"--shared-cache-key: {tmp_path}: cannot be read: Is a directory"),
+            ((*on, "--shared-cache-key", str(fifo)),
+             f"--shared-cache-key: {fifo}: cannot be read: not a regular file"),
+            ((*on, "--shared-cache-key", "/dev/urandom"),
+             "--shared-cache-key: /dev/urandom: cannot be read: not a regular file"),
             ((*on, "-C", "0", "--tickets", "off"),
              "--shared-cache: nothing to share: there is neither a session cache nor a random ticket key"),
             ((*on, "--client"), "--shared-cache: not together with --client, which keeps no sessions"),
