@@ -26,12 +26,29 @@ const char *sharing_parse_own(struct sharing *sharing, const char *text) {
     return parse_udp(&sharing->own, text);
 }
 
+/* What the socket could send to nobody, or to nobody but itself. */
+static const char *check_host(struct address address) {
+    in_addr_t ipv4;
+
+    address_unmap(&address);
+    if (address_has_port_0(&address))
+        return "port 0: nobody can be reached there";
+    if (address.sockaddr.any.sa_family == AF_INET6)
+        return IN6_IS_ADDR_UNSPECIFIED(&address.sockaddr.ipv6.sin6_addr) ? "not the address of a host" : NULL;
+    ipv4 = address.sockaddr.ipv4.sin_addr.s_addr;
+    return ipv4 == htonl(INADDR_ANY) || ipv4 == htonl(INADDR_BROADCAST) ? "not the address of a host" : NULL;
+}
+
 const char *sharing_parse_peer(struct sharing *sharing, const char *text) {
     struct address_list *peers = &sharing->peers;
+    struct address *peer = &peers->address[peers->count];
+    const char *reason;
 
     if (peers->count == ADDRESS_LIST_MAX)
         return "more than 16 peers";
-    return parse_udp(&peers->address[peers->count++], text);
+    peers->count++;
+    reason = parse_udp(peer, text);
+    return reason ? reason : check_host(*peer);
 }
 
 /* The interface that has this IPv4 address, or 0. */
@@ -109,6 +126,20 @@ static const char *check_peer(const struct sharing *sharing, struct address *pee
         map_to_ipv6(peer);
     else if (own != family)
         return tls_reason("--shared-cache-peer: %s: of another address family than --shared-cache", text);
+    if (address_is_equal(peer, &sharing->own))
+        return tls_reason("--shared-cache-peer: %s: this host's own --shared-cache", text);
+    for (const struct address *earlier = sharing->peers.address; earlier < peer; earlier++)
+        if (address_is_equal(peer, earlier))
+            return tls_reason("--shared-cache-peer: %s: given twice", text);
+    return NULL;
+}
+
+static const char *check_own(const struct sharing *sharing) {
+    char text[ADDRESS_TEXT_MAX];
+
+    if (sharing_is_multicast(&sharing->own) && address_has_port_0(&sharing->own))
+        return tls_reason("--shared-cache: %s: port 0: a multicast group has the same port on all hosts",
+                          address_format(&sharing->own, text));
     return NULL;
 }
 
@@ -120,7 +151,7 @@ const char *sharing_check(struct proxy_settings *settings) {
                         : sharing->pull_ns                  ? "shared-cache-pull"
                         : sharing->format != SHARING_SEALED ? "shared-cache-format"
                                                             : NULL;
-    const char *reason = NULL;
+    const char *reason;
 
     if (!sharing->on)
         return needs ? tls_reason("--%s: only with --shared-cache", needs) : NULL;
@@ -137,6 +168,7 @@ const char *sharing_check(struct proxy_settings *settings) {
     if (sharing->interface_text && !sharing_is_multicast(&sharing->own))
         return tls_reason("--shared-cache-if: %s: only where --shared-cache is a multicast group",
                           sharing->interface_text);
+    reason = check_own(sharing);
     for (int i = 0; !reason && i < sharing->peers.count; i++)
         reason = check_peer(sharing, &sharing->peers.address[i]);
     return reason;

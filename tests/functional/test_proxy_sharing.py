@@ -295,6 +295,20 @@ def test_what_cannot_be_is_refused(ecdsa: str, tmp_path: Path) -> None:
              "--shared-cache-peer: 239.1.1.1:1: a multicast group is given with --shared-cache"),
             (("-U", "239.1.1.1:1", "-P", "127.0.0.1:1"),
              "--shared-cache-peer: 127.0.0.1:1: not together with a multicast group"),
+            *(((*on, "-P", peer), f"--shared-cache-peer: {peer}: port 0: nobody can be reached there")
+              for peer in ("127.0.0.1:0", "[::1]:0", "*:0")),
+            *(((*on, "-P", peer), f"--shared-cache-peer: {peer}: not the address of a host")
+              for peer in ("0.0.0.0:1", "*:1", "[::]:1", "[::ffff:0.0.0.0]:1", "255.255.255.255:1")),
+            (("-U", "127.0.0.1:1", "-P", "127.0.0.1:2", "-P", "127.0.0.1:1"),
+             "--shared-cache-peer: 127.0.0.1:1: this host's own --shared-cache"),
+            (("-P", "[::1]:1", "-U", "[::1]:1"), "--shared-cache-peer: [::1]:1: this host's own --shared-cache"),
+            ((*on, "-P", "127.0.0.1:1", "-P", "127.0.0.1:2", "-P", "127.0.0.1:1"),
+             "--shared-cache-peer: 127.0.0.1:1: given twice"),
+            (("-U", "[::]:1", "-P", "[::ffff:127.0.0.1]:1", "-P", "127.0.0.1:1"),
+             "--shared-cache-peer: 127.0.0.1:1: given twice"),
+            *((("-U", f"{group}:0"),
+               f"--shared-cache: {group}:0: port 0: a multicast group has the same port on all hosts")
+              for group in ("239.1.1.1", "[ff12::1]")),
             ((*on, "-M", "lo"), "--shared-cache-if: lo: only where --shared-cache is a multicast group"),
             ((*on, "-M", "no-such"), "--shared-cache-if: no-such: no such interface"),
             ((*on, "-M", "lo,256"), "--shared-cache-if: lo,256: the hops after the comma are not a number up to 255"),
