@@ -66,6 +66,10 @@ static const char *derive_from_certificate(struct session_sync *sync, const stru
     return reason;
 }
 
+static bool has_random_keys(const struct proxy_settings *settings) {
+    return settings->tickets && !settings->ticket_keys;
+}
+
 const char *session_sync_new(struct session_sync **made, const struct proxy_settings *settings,
                              struct session_store *store, struct ticket_keys *ticket_keys, int slots) {
     struct session_sync *sync;
@@ -80,7 +84,7 @@ const char *session_sync_new(struct session_sync **made, const struct proxy_sett
     *sync = (struct session_sync){
         .sharing = settings->sharing,
         .store = store,
-        .ticket_keys = settings->tickets && !settings->ticket_keys ? ticket_keys : NULL,
+        .ticket_keys = has_random_keys(settings) ? ticket_keys : NULL,
         .lifetime_s = settings->session_lifetime_ns / NS_PER_S,
         .slots = slots,
         .fd = -1,
@@ -101,6 +105,14 @@ const char *session_sync_new(struct session_sync **made, const struct proxy_sett
     sync->counters = sync_counters_new();
     *made = sync;
     return NULL;
+}
+
+const char *session_sync_check_reload(const struct session_sync *sync, const struct proxy_settings *old,
+                                      const struct proxy_settings *new) {
+    if (!sync || sync->ticket_keys || !has_random_keys(new))
+        return NULL;
+    return tls_reason("--%s: cannot begin to share random ticket keys while the proxy runs",
+                      old->ticket_keys ? "ticket-keys" : "tickets");
 }
 
 /* False with errno set. */
