@@ -79,6 +79,8 @@ const char *sharing_parse_interface(struct sharing *sharing, const char *text) {
     sharing->hops = 1;
     if (comma && (!parse_uint(comma + 1, &sharing->hops) || sharing->hops > 255))
         return "the hops after the comma are not a number up to 255";
+    if (length == 0)
+        return *text ? "no interface before the comma" : "must not be empty";
     if (length >= sizeof name)
         return "no such interface";
     memcpy(name, text, length);
@@ -134,12 +136,25 @@ static const char *check_peer(const struct sharing *sharing, struct address *pee
     return NULL;
 }
 
+/* A group that is another one on each link, RFC 4291, 2.7. */
+static bool is_of_one_link(const struct address *group) {
+    const struct in6_addr *ipv6 = &group->sockaddr.ipv6.sin6_addr;
+
+    return group->sockaddr.any.sa_family == AF_INET6 &&
+           (IN6_IS_ADDR_MC_LINKLOCAL(ipv6) || IN6_IS_ADDR_MC_NODELOCAL(ipv6));
+}
+
 static const char *check_own(const struct sharing *sharing) {
     char text[ADDRESS_TEXT_MAX];
 
-    if (sharing_is_multicast(&sharing->own) && address_has_port_0(&sharing->own))
-        return tls_reason("--shared-cache: %s: port 0: a multicast group has the same port on all hosts",
-                          address_format(&sharing->own, text));
+    if (!sharing_is_multicast(&sharing->own))
+        return NULL;
+    address_format(&sharing->own, text);
+    if (address_has_port_0(&sharing->own))
+        return tls_reason("--shared-cache: %s: port 0: a multicast group has the same port on all hosts", text);
+    if (is_of_one_link(&sharing->own) && !sharing->interface)
+        return tls_reason("--shared-cache: %s: a group of one link: give its interface with --shared-cache-if (-M)",
+                          text);
     return NULL;
 }
 

@@ -310,6 +310,11 @@ def test_what_cannot_be_is_refused(ecdsa: str, tmp_path: Path) -> None:
                f"--shared-cache: {group}:0: port 0: a multicast group has the same port on all hosts")
               for group in ("239.1.1.1", "[ff12::1]")),
             ((*on, "-M", "lo"), "--shared-cache-if: lo: only where --shared-cache is a multicast group"),
+            *((("-U", "[ff02::1]:1", *options),
+               "--shared-cache: [ff02::1]:1: a group of one link: give its interface with --shared-cache-if (-M)")
+              for options in ((), ("-M", "*"))),
+            ((*on, "-M", ""), "--shared-cache-if: : must not be empty"),
+            ((*on, "-M", ",1"), "--shared-cache-if: ,1: no interface before the comma"),
             ((*on, "-M", "no-such"), "--shared-cache-if: no-such: no such interface"),
             ((*on, "-M", "lo,256"), "--shared-cache-if: lo,256: the hops after the comma are not a number up to 255"),
             ((*on, "--shared-cache-key", str(short)), f"--shared-cache-key: {short}: shorter than 16 bytes"),
