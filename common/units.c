@@ -36,7 +36,7 @@ bool parse_duration_ns(const char *text, uint64_t *value_ns) {
     static const struct {
         const char *unit;
         double ns;
-    } units[] = {{"ms", 1e6}, {"s", 1e9}, {"", 1e9}, {"m", 60e9}};
+    } units[] = {{"ms", 1e6}, {"s", 1e9}, {"", 1e9}, {"m", 60e9}, {"h", 3600e9}};
     char *end;
 
     if (!isdigit((unsigned char)*text))

@@ -12,7 +12,7 @@
 /* The whole text must be a decimal number without sign; false (and *value untouched) if not, or if it does not fit. */
 bool parse_uint(const char *text, uint64_t *value);
 
-/* "250ms", "5s", "2m"; a bare number is seconds; a fraction is allowed ("1.5s"). At most 10 years. */
+/* "250ms", "5s", "2m", "1h"; a bare number is seconds; a fraction is allowed ("1.5s"). At most 10 years. */
 bool parse_duration_ns(const char *text, uint64_t *value_ns);
 
 /* "100", "16k", "2m", "1g": powers of 1024. */

@@ -331,7 +331,7 @@ static const struct option_spec options[] = {
     {"drain-timeout", 0, OPTION_DURATION, "T", "for connections to end after SIGTERM or a reload (default 0: no limit)",
      &settings.drain_timeout_ns},
 
-    SECTION("Times (500ms, 5s, 2m)"),
+    SECTION("Times (500ms, 5s, 2m, 1h)"),
     {"handshake-timeout", 0, OPTION_DURATION, "T",
      "for a client to finish its handshake, with the PROXY header that it must send; with --client for the backend "
      "to finish its own (default 10s)",

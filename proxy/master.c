@@ -344,6 +344,8 @@ static const char *make_next(struct master *master, struct configuration *next) 
         reason = refusal;
     }
     if (!reason)
+        reason = session_sync_check_reload(master->sync, master->current.settings, next->settings);
+    if (!reason)
         reason = find_backend(next->settings, &master->privileges);
     if (reason) {
         settings_free(next->settings);

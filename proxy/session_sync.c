@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "session_sync.h"
 
+#include "regular_file.h"
 #include "shared_memory.h"
 #include "sync_socket.h"
 #include "tls_credentials.h"
@@ -26,12 +27,12 @@ static bool derive(struct session_sync *sync, const uint8_t *bytes, size_t lengt
 
 static const char *derive_from_file(struct session_sync *sync, const char *path) {
     uint8_t bytes[KEY_FILE_MAX + 1];
-    FILE *stream = fopen(path, "r");
-    const char *reason = NULL;
+    const char *reason = NULL, *unreadable;
+    FILE *stream = regular_file_open(path, &unreadable);
     size_t length;
 
     if (!stream)
-        return tls_reason("--shared-cache-key: %s: cannot be read: %s", path, strerror(errno));
+        return tls_reason("--shared-cache-key: %s: cannot be read: %s", path, unreadable);
     setvbuf(stream, NULL, _IONBF, 0); /* no copy of the key is left in a buffer of stdio's */
     length = fread(bytes, 1, sizeof bytes, stream);
     if (ferror(stream))
@@ -65,6 +66,10 @@ static const char *derive_from_certificate(struct session_sync *sync, const stru
     return reason;
 }
 
+static bool has_random_keys(const struct proxy_settings *settings) {
+    return settings->tickets && !settings->ticket_keys;
+}
+
 const char *session_sync_new(struct session_sync **made, const struct proxy_settings *settings,
                              struct session_store *store, struct ticket_keys *ticket_keys, int slots) {
     struct session_sync *sync;
@@ -79,7 +84,7 @@ const char *session_sync_new(struct session_sync **made, const struct proxy_sett
     *sync = (struct session_sync){
         .sharing = settings->sharing,
         .store = store,
-        .ticket_keys = settings->tickets && !settings->ticket_keys ? ticket_keys : NULL,
+        .ticket_keys = has_random_keys(settings) ? ticket_keys : NULL,
         .lifetime_s = settings->session_lifetime_ns / NS_PER_S,
         .slots = slots,
         .fd = -1,
@@ -100,6 +105,14 @@ const char *session_sync_new(struct session_sync **made, const struct proxy_sett
     sync->counters = sync_counters_new();
     *made = sync;
     return NULL;
+}
+
+const char *session_sync_check_reload(const struct session_sync *sync, const struct proxy_settings *old,
+                                      const struct proxy_settings *new) {
+    if (!sync || sync->ticket_keys || !has_random_keys(new))
+        return NULL;
+    return tls_reason("--%s: cannot begin to share random ticket keys while the proxy runs",
+                      old->ticket_keys ? "ticket-keys" : "tickets");
 }
 
 /* False with errno set. */

@@ -44,6 +44,13 @@ struct session_sync {
 const char *session_sync_new(struct session_sync **made, const struct proxy_settings *settings,
                              struct session_store *store, struct ticket_keys *ticket_keys, int slots);
 
+/*
+ * NULL, or one line that says why a reload is refused: what is shared is decided at the start, and random keys of
+ * tickets that come later would be told to nobody. sync may be NULL.
+ */
+const char *session_sync_check_reload(const struct session_sync *sync, const struct proxy_settings *old,
+                                      const struct proxy_settings *new);
+
 /* Opens the socket, and what wakes those who wait for sessions. False with errno set. */
 bool session_sync_open(struct session_sync *sync);
 

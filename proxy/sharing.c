@@ -26,12 +26,29 @@ const char *sharing_parse_own(struct sharing *sharing, const char *text) {
     return parse_udp(&sharing->own, text);
 }
 
+/* What the socket could send to nobody, or to nobody but itself. */
+static const char *check_host(struct address address) {
+    in_addr_t ipv4;
+
+    address_unmap(&address);
+    if (address_has_port_0(&address))
+        return "port 0: nobody can be reached there";
+    if (address.sockaddr.any.sa_family == AF_INET6)
+        return IN6_IS_ADDR_UNSPECIFIED(&address.sockaddr.ipv6.sin6_addr) ? "not the address of a host" : NULL;
+    ipv4 = address.sockaddr.ipv4.sin_addr.s_addr;
+    return ipv4 == htonl(INADDR_ANY) || ipv4 == htonl(INADDR_BROADCAST) ? "not the address of a host" : NULL;
+}
+
 const char *sharing_parse_peer(struct sharing *sharing, const char *text) {
     struct address_list *peers = &sharing->peers;
+    struct address *peer = &peers->address[peers->count];
+    const char *reason;
 
     if (peers->count == ADDRESS_LIST_MAX)
         return "more than 16 peers";
-    return parse_udp(&peers->address[peers->count++], text);
+    peers->count++;
+    reason = parse_udp(peer, text);
+    return reason ? reason : check_host(*peer);
 }
 
 /* The interface that has this IPv4 address, or 0. */
@@ -62,6 +79,8 @@ const char *sharing_parse_interface(struct sharing *sharing, const char *text) {
     sharing->hops = 1;
     if (comma && (!parse_uint(comma + 1, &sharing->hops) || sharing->hops > 255))
         return "the hops after the comma are not a number up to 255";
+    if (length == 0)
+        return *text ? "no interface before the comma" : "must not be empty";
     if (length >= sizeof name)
         return "no such interface";
     memcpy(name, text, length);
@@ -109,6 +128,33 @@ static const char *check_peer(const struct sharing *sharing, struct address *pee
         map_to_ipv6(peer);
     else if (own != family)
         return tls_reason("--shared-cache-peer: %s: of another address family than --shared-cache", text);
+    if (address_is_equal(peer, &sharing->own))
+        return tls_reason("--shared-cache-peer: %s: this host's own --shared-cache", text);
+    for (const struct address *earlier = sharing->peers.address; earlier < peer; earlier++)
+        if (address_is_equal(peer, earlier))
+            return tls_reason("--shared-cache-peer: %s: given twice", text);
+    return NULL;
+}
+
+/* A group that is another one on each link, RFC 4291, 2.7. */
+static bool is_of_one_link(const struct address *group) {
+    const struct in6_addr *ipv6 = &group->sockaddr.ipv6.sin6_addr;
+
+    return group->sockaddr.any.sa_family == AF_INET6 &&
+           (IN6_IS_ADDR_MC_LINKLOCAL(ipv6) || IN6_IS_ADDR_MC_NODELOCAL(ipv6));
+}
+
+static const char *check_own(const struct sharing *sharing) {
+    char text[ADDRESS_TEXT_MAX];
+
+    if (!sharing_is_multicast(&sharing->own))
+        return NULL;
+    address_format(&sharing->own, text);
+    if (address_has_port_0(&sharing->own))
+        return tls_reason("--shared-cache: %s: port 0: a multicast group has the same port on all hosts", text);
+    if (is_of_one_link(&sharing->own) && !sharing->interface)
+        return tls_reason("--shared-cache: %s: a group of one link: give its interface with --shared-cache-if (-M)",
+                          text);
     return NULL;
 }
 
@@ -120,7 +166,7 @@ const char *sharing_check(struct proxy_settings *settings) {
                         : sharing->pull_ns                  ? "shared-cache-pull"
                         : sharing->format != SHARING_SEALED ? "shared-cache-format"
                                                             : NULL;
-    const char *reason = NULL;
+    const char *reason;
 
     if (!sharing->on)
         return needs ? tls_reason("--%s: only with --shared-cache", needs) : NULL;
@@ -137,6 +183,7 @@ const char *sharing_check(struct proxy_settings *settings) {
     if (sharing->interface_text && !sharing_is_multicast(&sharing->own))
         return tls_reason("--shared-cache-if: %s: only where --shared-cache is a multicast group",
                           sharing->interface_text);
+    reason = check_own(sharing);
     for (int i = 0; !reason && i < sharing->peers.count; i++)
         reason = check_peer(sharing, &sharing->peers.address[i]);
     return reason;

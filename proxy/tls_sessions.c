@@ -7,6 +7,16 @@
 
 #include <string.h>
 
+/*
+ * Marks sessions that are the cache's by an ID that the server has chosen. A stateless ticket's is not: with TLS 1.2
+ * its ID is what the client says, which may be somebody else's.
+ */
+static int kept_index = -1;
+
+static bool mark_kept(SSL_SESSION *session, bool kept) {
+    return SSL_SESSION_set_ex_data(session, kept_index, kept ? &kept_index : NULL) == 1;
+}
+
 static struct tls_sessions *sessions_of(const SSL_CTX *context) {
     return &tls_state_of(context)->sessions;
 }
@@ -34,7 +44,7 @@ static int keep_session(SSL *ssl, SSL_SESSION *session) {
         return 0;
     id = SSL_SESSION_get_id(session, &id_length);
     length = i2d_SSL_SESSION(session, NULL);
-    if (length > 0 && length <= SESSION_BYTES_MAX) {
+    if (length > 0 && length <= SESSION_BYTES_MAX && mark_kept(session, true)) {
         i2d_SSL_SESSION(session, &end);
         made.expires_s = now_s + sessions->lifetime_s;
         made.id_length = id_length;
@@ -79,8 +89,12 @@ static SSL_SESSION *find_session(SSL *ssl, const unsigned char *id, int id_lengt
     if (length) {
         session = d2i_SSL_SESSION(NULL, &start, (long)length);
         OPENSSL_cleanse(bytes, length);
-        if (take)
+        if (take) {
             withdraw(sessions, id, (size_t)id_length);
+        } else if (session && !mark_kept(session, true)) {
+            SSL_SESSION_free(session);
+            session = NULL;
+        }
     }
     /* It may be dated by the clock of another host: the store knows by ours when it ends. */
     if (session)
@@ -91,14 +105,17 @@ static SSL_SESSION *find_session(SSL *ssl, const unsigned char *id, int id_lengt
     return session;
 }
 
-/* A session that ended in an error, or was used up, must not be resumed. */
+/* A session that ended in an error must not be resumed, also where others have it and it had to make room here. */
 static void forget_session(SSL_CTX *context, SSL_SESSION *session) {
     const struct tls_sessions *sessions = sessions_of(context);
     unsigned int id_length;
     const unsigned char *id = SSL_SESSION_get_id(session, &id_length);
 
-    if (session_store_remove(sessions->store, id, id_length))
-        withdraw(sessions, id, id_length);
+    if (!SSL_SESSION_get_ex_data(session, kept_index))
+        return;
+    mark_kept(session, false); /* the library says it again when the connection is freed */
+    session_store_remove(sessions->store, id, id_length);
+    withdraw(sessions, id, id_length);
 }
 
 void tls_sessions_serve(const struct tls_sessions *sessions, SSL_CTX *context) {
@@ -106,6 +123,8 @@ void tls_sessions_serve(const struct tls_sessions *sessions, SSL_CTX *context) {
         SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
         return;
     }
+    if (kept_index < 0)
+        kept_index = SSL_SESSION_get_ex_new_index(0, NULL, NULL, NULL, NULL);
     SSL_CTX_set_session_cache_mode(context,
                                    SSL_SESS_CACHE_SERVER | SSL_SESS_CACHE_NO_INTERNAL | SSL_SESS_CACHE_NO_AUTO_CLEAR);
     SSL_CTX_sess_set_new_cb(context, keep_session);

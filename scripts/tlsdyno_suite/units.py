@@ -1,14 +1,14 @@
-"""Times as the C programs spell them (`500ms`, `5s`, `2m`; a bare number is seconds), and how a person reads them and
-other numbers."""
+"""Times as the C programs spell them (`500ms`, `5s`, `2m`, `1h`; a bare number is seconds), and how a person reads them
+and other numbers."""
 import re
 
-SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
+SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 LONGEST_S = 86400.0  # nobody measures a cell for a day; a longer time is a slip of the pen
 
 
 def parse_time(text: str | int | float) -> float:
     """Seconds; ValueError with a reason when it is no time."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|)", str(text))
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", str(text))
     if not found:
         raise ValueError(f"'{text}' is not a time such as 500ms, 5s or 2m")
     seconds = float(found[1]) * SECONDS[found[2]]

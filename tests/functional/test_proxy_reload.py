@@ -13,7 +13,7 @@ import pytest
 
 from authority import Authority
 from programs import Running, make_certificate, running
-from proxies import backend, client_context, connected, counters, echo, eventually
+from proxies import backend, client_context, connected, counters, echo, eventually, proxy
 from test_proxy_life import configured, reload, served_name
 from test_proxy_tls import client_with, s_client
 
@@ -215,6 +215,40 @@ def test_no_option_that_is_fixed_for_life_can_be_changed(tmp_path: Path) -> None
                 client.sendall(b"as before")
                 assert client.recv(9) == b"as before" and client.version() == "TLSv1.3"
         assert not (tmp_path / "pid").exists()
+
+
+SHARING = "shared-cache = 127.0.0.1:0"
+
+
+def test_how_sessions_are_shared_cannot_be_changed(tmp_path: Path) -> None:
+    with backend(echo) as to, configured(tmp_path, to, SHARING, "tickets = off") as (server, config, pem):
+        for option, lines in {
+                "shared-cache": [], "shared-cache-peer": [SHARING, "shared-cache-peer = 127.0.0.1:1"],
+                "shared-cache-key": [SHARING, f"shared-cache-key = {pem}"],
+                "shared-cache-pull": [SHARING, "shared-cache-pull = 5ms"],
+                "shared-cache-format": [SHARING, "shared-cache-format = stud"]}.items():
+            refuse(server, config, f"--{option}: cannot be changed while the proxy runs", "tickets = off", *lines)
+
+
+@pytest.mark.parametrize(("option", "line"), [("tickets", "tickets = off"), ("ticket-keys", "ticket-keys = {keys}")])
+def test_random_keys_of_tickets_that_would_not_be_shared_are_refused(option: str, line: str, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_bytes(os.urandom(80))
+    with backend(echo) as to, configured(tmp_path, to, SHARING, line.format(keys=keys)) as (server, config, _):
+        refuse(server, config, f"--{option}: cannot begin to share random ticket keys while the proxy runs", SHARING)
+        # Neither are the operator's keys shared, nor none.
+        reload_with(server, config, SHARING, f"ticket-keys = {keys}")
+        reload_with(server, config, SHARING, "tickets = off")
+
+
+def test_random_keys_of_tickets_that_were_shared_are_so_again(tmp_path: Path) -> None:
+    with backend(echo) as to, configured(tmp_path, to, SHARING) as (server, config, pem), \
+            proxy(to, str(pem), "-U", "127.0.0.1:0", "-P", server.announced["shared cache"]) as other:
+        reload_with(server, config, SHARING, "tickets = off")
+        reload_with(server, config, SHARING)
+        context = client_context(V13)
+        _, ticket = visit(server, context)
+        eventually(lambda: visit(other, context, ticket)[0] is True, "it resumes")
 
 
 @pytest.mark.parametrize(("to", "complaint"), [

@@ -15,7 +15,7 @@ import pytest
 
 from hosts import applied, by_id, farm, have_met, holds_sessions, settled, shared, sync_process, visit
 from programs import make_certificate, run
-from proxies import backend, client_context, counters, echo, eventually, nobody, proxy
+from proxies import backend, client_context, connected, counters, echo, eventually, nobody, proxy
 from test_proxy_statistics import metrics
 
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
@@ -66,6 +66,16 @@ def test_a_stateful_ticket_resumes_on_another_host_and_then_nowhere(ecdsa: str) 
         assert visit(other, context, session)[0] is False
 
 
+def end_in_error(tls: ssl.SSLSocket) -> None:
+    """Until the server has said so and closed."""
+    with socket.socket(fileno=tls.detach()) as plain:
+        plain.settimeout(60)
+        plain.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))  # no record of this connection
+        with contextlib.suppress(ConnectionError):
+            while plain.recv(4096):
+                pass
+
+
 def test_a_session_that_ended_in_an_error_is_withdrawn_everywhere(ecdsa: str) -> None:
     """And stays so, though what brought it comes later than what withdrew it."""
     with farm(ecdsa, "--tickets", "off") as hosts:
@@ -83,18 +93,48 @@ def test_a_session_that_ended_in_an_error_is_withdrawn_everywhere(ecdsa: str) ->
         context = by_id()
         _, session = visit(one, context)
         eventually(lambda: bool(late), "the new session is told of")
-        with socket.create_connection(one.host_port, timeout=60) as plain:
-            with context.wrap_socket(plain, session=session) as tls:
-                assert tls.session_reused
-                plain_of_it = socket.socket(fileno=tls.detach())
-                plain_of_it.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))  # no record of this connection
-                plain_of_it.close()
+        with connected(one, context, session) as tls:
+            assert tls.session_reused
+            end_in_error(tls)
         eventually(lambda: shared(one)["withdrawals_announced"] == 1, "it is withdrawn")
         assert visit(one, context, session)[0] is False
         applied(other, 1)  # the session of that visit, told of after the withdrawal
         wire.inject(late[0])
         eventually(lambda: shared(other)["rejected"]["withdrawn"] >= 1, "it comes too late")
         assert visit(other, context, session)[0] is False
+
+
+def test_a_session_that_had_to_make_room_and_then_ended_in_an_error_is_withdrawn_elsewhere(ecdsa: str) -> None:
+    with farm(ecdsa, "--tickets", "off", own=(["-C", "1"], [])) as hosts:
+        one, other = hosts.hosts
+        context = by_id()
+        with connected(one, context) as tls:
+            tls.sendall(b"x")
+            assert tls.recv(1) == b"x"
+            session = tls.session
+            visit(one, context)
+            applied(other, 2)
+            assert counters(one)["session_evictions"] == 1
+            assert visit(other, context, session)[0] is True
+            end_in_error(tls)
+        eventually(lambda: shared(other)["withdrawals_applied"] == 1, "it is withdrawn")
+        assert visit(other, context, session)[0] is False
+
+
+@pytest.mark.parametrize("version", [TLS12, TLS13])
+def test_a_connection_with_a_stateless_ticket_withdraws_nothing(version: ssl.TLSVersion, ecdsa: str) -> None:
+    """Its session ID, with TLS 1.2 the client's choice, is none of the cache's."""
+    with farm(ecdsa) as hosts:
+        one, other = hosts.hosts
+        context = client_context(version)
+        _, ticket = visit(one, context)
+        with connected(one, context, ticket) as tls:
+            assert tls.session_reused
+            end_in_error(tls)
+        visit(one, by_id())
+        applied(other, 1)  # nothing told of before is on its way any more
+        assert shared(one)["withdrawals_announced"] == 0
+        assert visit(other, context, ticket)[0] is True
 
 
 def test_a_host_that_was_restarted_catches_up(ecdsa: str) -> None:
@@ -239,6 +279,8 @@ def test_what_cannot_be_is_refused(ecdsa: str, tmp_path: Path) -> None:
     short.write_bytes(b"x" * 15)
     long = tmp_path / "long"
     long.write_bytes(b"x" * 16385)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
     on = ("-U", "127.0.0.1:0")
     for options, complaint in [
             (("-P", "127.0.0.1:1"), "--shared-cache-peer: only with --shared-cache"),
@@ -253,7 +295,26 @@ def test_what_cannot_be_is_refused(ecdsa: str, tmp_path: Path) -> None:
              "--shared-cache-peer: 239.1.1.1:1: a multicast group is given with --shared-cache"),
             (("-U", "239.1.1.1:1", "-P", "127.0.0.1:1"),
              "--shared-cache-peer: 127.0.0.1:1: not together with a multicast group"),
+            *(((*on, "-P", peer), f"--shared-cache-peer: {peer}: port 0: nobody can be reached there")
+              for peer in ("127.0.0.1:0", "[::1]:0", "*:0")),
+            *(((*on, "-P", peer), f"--shared-cache-peer: {peer}: not the address of a host")
+              for peer in ("0.0.0.0:1", "*:1", "[::]:1", "[::ffff:0.0.0.0]:1", "255.255.255.255:1")),
+            (("-U", "127.0.0.1:1", "-P", "127.0.0.1:2", "-P", "127.0.0.1:1"),
+             "--shared-cache-peer: 127.0.0.1:1: this host's own --shared-cache"),
+            (("-P", "[::1]:1", "-U", "[::1]:1"), "--shared-cache-peer: [::1]:1: this host's own --shared-cache"),
+            ((*on, "-P", "127.0.0.1:1", "-P", "127.0.0.1:2", "-P", "127.0.0.1:1"),
+             "--shared-cache-peer: 127.0.0.1:1: given twice"),
+            (("-U", "[::]:1", "-P", "[::ffff:127.0.0.1]:1", "-P", "127.0.0.1:1"),
+             "--shared-cache-peer: 127.0.0.1:1: given twice"),
+            *((("-U", f"{group}:0"),
+               f"--shared-cache: {group}:0: port 0: a multicast group has the same port on all hosts")
+              for group in ("239.1.1.1", "[ff12::1]")),
             ((*on, "-M", "lo"), "--shared-cache-if: lo: only where --shared-cache is a multicast group"),
+            *((("-U", "[ff02::1]:1", *options),
+               "--shared-cache: [ff02::1]:1: a group of one link: give its interface with --shared-cache-if (-M)")
+              for options in ((), ("-M", "*"))),
+            ((*on, "-M", ""), "--shared-cache-if: : must not be empty"),
+            ((*on, "-M", ",1"), "--shared-cache-if: ,1: no interface before the comma"),
             ((*on, "-M", "no-such"), "--shared-cache-if: no-such: no such interface"),
             ((*on, "-M", "lo,256"), "--shared-cache-if: lo,256: the hops after the comma are not a number up to 255"),
             ((*on, "--shared-cache-key", str(short)), f"--shared-cache-key: {short}: shorter than 16 bytes"),
@@ -262,6 +323,10 @@ def test_what_cannot_be_is_refused(ecdsa: str, tmp_path: Path) -> None:
              f"--shared-cache-key: {tmp_path}/none: cannot be read: No such file or directory"),
             ((*on, "--shared-cache-key", str(tmp_path)),
              f"--shared-cache-key: {tmp_path}: cannot be read: Is a directory"),
+            ((*on, "--shared-cache-key", str(fifo)),
+             f"--shared-cache-key: {fifo}: cannot be read: not a regular file"),
+            ((*on, "--shared-cache-key", "/dev/urandom"),
+             "--shared-cache-key: /dev/urandom: cannot be read: not a regular file"),
             ((*on, "-C", "0", "--tickets", "off"),
              "--shared-cache: nothing to share: there is neither a session cache nor a random ticket key"),
             ((*on, "--client"), "--shared-cache: not together with --client, which keeps no sessions"),

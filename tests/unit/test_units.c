@@ -71,6 +71,10 @@ static void times_have_units_and_a_bare_number_is_seconds(void **state) {
     assert_int_equal(value_ns, 5 * NS_PER_S);
     assert_true(parse_duration_ns("2m", &value_ns));
     assert_int_equal(value_ns, 120 * NS_PER_S);
+    assert_true(parse_duration_ns("1h", &value_ns));
+    assert_int_equal(value_ns, 3600 * NS_PER_S);
+    assert_true(parse_duration_ns("87600h", &value_ns));
+    assert_int_equal(value_ns, 10 * 365 * UINT64_C(86400) * NS_PER_S);
     assert_true(parse_duration_ns("1.5s", &value_ns));
     assert_int_equal(value_ns, 1500 * NS_PER_MS);
     assert_true(parse_duration_ns("0.001", &value_ns));
@@ -82,8 +86,8 @@ static void times_have_units_and_a_bare_number_is_seconds(void **state) {
 static void what_is_not_a_time_is_refused_and_changes_nothing(void **state) {
     (void)state;
     static const char *const bad[] = {
-        "",      "s",           "-1s",   "+1s", " 1s", "1 s", "1h",  "1msx",
-        "0x10",  "0X",          ".5s",   "nan", "inf", "1e",  "1us", "999999999999999999999m",
+        "",      "s",           "-1s",   "+1s", " 1s", "1 s", "1d",  "1msx", "1hm", "1H",
+        "h",     "87601h",      "0x10",  "0X",  ".5s", "nan", "inf", "1e",   "1us", "999999999999999999999m",
         "1e300", "0.0000001ms", "1e-300"};
     uint64_t value_ns = 42;
 
