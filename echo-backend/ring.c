@@ -58,7 +58,7 @@ static struct {
     struct activities *activities;
     void (*left)(struct seat *seat);
     int buffers_held;
-    int free_slots, free_slot[SEATS];
+    int seats_taken;
     struct ring_buffer buffers[BUFFERS];
     ev_check check;
 } ring;
@@ -128,8 +128,8 @@ void ring_forget_received(struct seat *seat) {
 static void receive(struct seat *seat) {
     struct io_uring_sqe *submission = next_submission();
 
-    io_uring_prep_recv_multishot(submission, seat->slot, NULL, 0, 0);
-    submission->flags |= IOSQE_BUFFER_SELECT | IOSQE_FIXED_FILE;
+    io_uring_prep_recv_multishot(submission, seat->fd, NULL, 0, 0);
+    submission->flags |= IOSQE_BUFFER_SELECT;
     submission->buf_group = BUFFER_GROUP;
     set_about(submission, seat, RECEIVE);
     seat->receiving = true;
@@ -148,9 +148,9 @@ static void answer(struct seat *seat, const struct known_request *known) {
     struct io_uring_sqe *submission = next_submission();
 
     /* To wait for all, and not to wait at all: what cannot be sent at once is a failure that tells how much was. */
-    io_uring_prep_send(submission, seat->slot, known->answer, known->answer_bytes,
+    io_uring_prep_send(submission, seat->fd, known->answer, known->answer_bytes,
                        MSG_NOSIGNAL | MSG_WAITALL | MSG_DONTWAIT);
-    submission->flags |= IOSQE_CQE_SKIP_SUCCESS | IOSQE_FIXED_FILE;
+    submission->flags |= IOSQE_CQE_SKIP_SUCCESS;
     set_about(submission, seat, ANSWER);
     seat->answer = known->answer;
     seat->answer_bytes = known->answer_bytes;
@@ -234,10 +234,7 @@ static void on_completion(const struct io_uring_cqe *completion) {
 }
 
 static void stand_up(struct seat *seat) {
-    int none = -1;
-
-    must_work(io_uring_register_files_update(&ring.uring, (unsigned)seat->slot, &none, 1));
-    ring.free_slot[ring.free_slots++] = seat->slot;
+    ring.seats_taken--;
     seat->taken = false;
     ring.left(seat);
 }
@@ -301,7 +298,7 @@ static void submit_and_wait(int timeout_ms) {
 
 int ring_wait(int epoll_fd, struct epoll_event *events, int events_max, int timeout_ms) {
     ring.waited_in = true;
-    if (ring.free_slots == SEATS || !ring.there)
+    if (!ring.seats_taken)
         return epoll_pwait(epoll_fd, events, events_max, timeout_ms, NULL);
     if (!ring.watching)
         watch(epoll_fd);
@@ -313,15 +310,10 @@ int ring_wait(int epoll_fd, struct epoll_event *events, int events_max, int time
 }
 
 bool ring_sit_down(struct seat *seat, struct activity *activity, int fd) {
-    int slot;
-
-    if (!ring.waited_in || ring.free_slots == 0 || ring.buffers_held > BUFFERS_HELD_MAX)
+    if (!ring.there || !ring.waited_in || ring.seats_taken == SEATS || ring.buffers_held > BUFFERS_HELD_MAX)
         return false;
-    slot = ring.free_slot[ring.free_slots - 1];
-    if (io_uring_register_files_update(&ring.uring, (unsigned)slot, &fd, 1) != 1)
-        return false;
-    ring.free_slots--;
-    *seat = (struct seat){.taken = true, .activity = activity, .slot = slot};
+    ring.seats_taken++;
+    *seat = (struct seat){.taken = true, .activity = activity, .fd = fd};
     receive(seat);
     return true;
 }
@@ -331,12 +323,12 @@ bool ring_is_there(void) {
 }
 
 /* False if the system refuses. */
-static bool add_buffers_and_slots(void *memory) {
+static bool add_buffers(void *memory) {
     struct io_uring_buf_reg group = {.ring_addr = (uintptr_t)memory, .ring_entries = BUFFERS, .bgid = BUFFER_GROUP};
 
     ring.free_buffers = memory;
     return memory != MAP_FAILED && io_uring_register_buf_ring(&ring.uring, &group, 0) == 0 &&
-           io_uring_register_files_sparse(&ring.uring, SEATS) == 0;
+           io_uring_submit_and_get_events(&ring.uring) >= 0; /* some filters allow all but that */
 }
 
 void ring_open(struct activities *activities, void (*left)(struct seat *seat)) {
@@ -352,7 +344,7 @@ void ring_open(struct activities *activities, void (*left)(struct seat *seat)) {
     if (io_uring_queue_init_params(SUBMISSIONS, &ring.uring, &params) != 0)
         return;
     memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (!add_buffers_and_slots(memory)) {
+    if (!add_buffers(memory)) {
         io_uring_queue_exit(&ring.uring);
         if (memory != MAP_FAILED)
             munmap(memory, size);
@@ -362,10 +354,6 @@ void ring_open(struct activities *activities, void (*left)(struct seat *seat)) {
     io_uring_register_ring_fd(&ring.uring); /* cheaper; it does without too */
     for (int buffer = 0; buffer < BUFFERS; buffer++)
         free_buffer(&ring.buffers[buffer]);
-    while (ring.free_slots < SEATS) {
-        ring.free_slot[ring.free_slots] = ring.free_slots;
-        ring.free_slots++;
-    }
     ring.activities = activities;
     ring.left = left;
     ring.there = true;

@@ -34,7 +34,7 @@ struct seat {
     struct ring_buffer *first, *last; /* with bytes that nobody has read */
     struct seat *next_leaving;
     uint64_t round; /* of the last answer */
-    int slot;       /* of the socket in the ring's table */
+    int fd;
     int pending;    /* completions that will come, not counting those of answers */
     bool leaving;   /* nothing is answered any more */
     bool receiving; /* the request to receive goes on */
