@@ -35,7 +35,7 @@ enum session_put_result {
     SESSION_KEPT_FOR_ANOTHER, /* one that could still have been resumed made room */
     /* Not kept: */
     SESSION_TOO_LARGE,
-    SESSION_THERE_ALREADY, /* session_store_add only, as the others below */
+    SESSION_THERE_ALREADY, /* session_store_add and _withdraw only, and the others below session_store_add only */
     SESSION_WITHDRAWN,
     SESSION_NO_ROOM,
 };
@@ -69,10 +69,10 @@ bool session_store_remove(struct session_store *store, const uint8_t *id, size_t
 
 /*
  * The session is dead, and is remembered as such until expires_s, so that session_store_add does not bring it back.
- * True if it was there.
+ * SESSION_THERE_ALREADY if it was there; else as session_store_put, as what is remembered takes a session's room.
  */
-bool session_store_withdraw(struct session_store *store, const uint8_t *id, size_t id_length, uint64_t now_s,
-                            uint64_t expires_s);
+enum session_put_result session_store_withdraw(struct session_store *store, const uint8_t *id, size_t id_length,
+                                               uint64_t now_s, uint64_t expires_s);
 
 /* A session as it lies in the store: a copy. */
 struct stored_session {

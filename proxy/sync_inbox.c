@@ -128,9 +128,12 @@ static void count_put(const struct sync_inbox *inbox, enum session_put_result re
     struct sync_counters *counters = inbox->sync->counters;
 
     switch (result) {
+    case SESSION_KEPT_FOR_ANOTHER:
+        sync_count(&counters->sessions_evicted, 1);
+        sync_count(&counters->sessions_applied, 1);
+        break;
     case SESSION_KEPT:
     case SESSION_KEPT_FOR_EXPIRED:
-    case SESSION_KEPT_FOR_ANOTHER:
         sync_count(&counters->sessions_applied, 1);
         break;
     case SESSION_THERE_ALREADY:
@@ -163,9 +166,14 @@ static void take_session(struct sync_inbox *inbox, const struct sync_sender *sen
 static void take_withdrawal(struct sync_inbox *inbox, const struct sync_sender *sender,
                             const struct sync_message *message) {
     uint64_t now_ms = realtime_ns() / NS_PER_MS, until_s = local_seconds(sender, message->expires_ms, now_ms);
+    struct sync_counters *counters = inbox->sync->counters;
+    enum session_put_result result =
+        session_store_withdraw(inbox->sync->store, message->id, message->id_length, now_ms / 1000, until_s);
 
-    if (session_store_withdraw(inbox->sync->store, message->id, message->id_length, now_ms / 1000, until_s))
-        sync_count(&inbox->sync->counters->withdrawals_applied, 1);
+    if (result == SESSION_THERE_ALREADY)
+        sync_count(&counters->withdrawals_applied, 1);
+    if (result == SESSION_KEPT_FOR_ANOTHER)
+        sync_count(&counters->sessions_evicted, 1);
 }
 
 static void answer_pull(struct sync_inbox *inbox, const struct arrival *arrival, const struct sync_message *message) {

@@ -11,12 +11,16 @@ static struct tls_sessions *sessions_of(const SSL_CTX *context) {
     return &tls_state_of(context)->sessions;
 }
 
-static void count_put(const struct tls_sessions *sessions, enum session_put_result result) {
-    stats_add(&sessions->counters->session_stores, 1);
+static void count_room(const struct tls_sessions *sessions, enum session_put_result result) {
     if (result == SESSION_KEPT_FOR_ANOTHER)
         stats_add(&sessions->counters->session_evictions, 1);
     if (result == SESSION_KEPT_FOR_EXPIRED)
         stats_add(&sessions->counters->session_expired, 1);
+}
+
+static void count_put(const struct tls_sessions *sessions, enum session_put_result result) {
+    stats_add(&sessions->counters->session_stores, 1);
+    count_room(sessions, result);
 }
 
 static int keep_session(SSL *ssl, SSL_SESSION *session) {
@@ -53,13 +57,15 @@ static int keep_session(SSL *ssl, SSL_SESSION *session) {
 }
 
 /* Other hosts are to forget it too; here it is remembered as dead, as one of them may still tell of it. */
-static void withdraw(const struct tls_sessions *sessions, const uint8_t *id, size_t id_length) {
-    uint64_t now_s = realtime_ns() / NS_PER_S, until_s = now_s + sessions->lifetime_s;
-
+static void withdraw_until(const struct tls_sessions *sessions, const uint8_t *id, size_t id_length, uint64_t until_s) {
     if (!sessions->announcer)
         return;
-    session_store_withdraw(sessions->store, id, id_length, now_s, until_s);
+    count_room(sessions, session_store_withdraw(sessions->store, id, id_length, realtime_ns() / NS_PER_S, until_s));
     announcer_del(sessions->announcer, id, id_length, until_s);
+}
+
+static void withdraw(const struct tls_sessions *sessions, const uint8_t *id, size_t id_length) {
+    withdraw_until(sessions, id, id_length, realtime_ns() / NS_PER_S + sessions->lifetime_s);
 }
 
 static SSL_SESSION *find_session(SSL *ssl, const unsigned char *id, int id_length, int *copy) {
@@ -79,8 +85,9 @@ static SSL_SESSION *find_session(SSL *ssl, const unsigned char *id, int id_lengt
     if (length) {
         session = d2i_SSL_SESSION(NULL, &start, (long)length);
         OPENSSL_cleanse(bytes, length);
+        /* When it would have ended; its date may have been rounded down by a second on its way. */
         if (take)
-            withdraw(sessions, id, (size_t)id_length);
+            withdraw_until(sessions, id, (size_t)id_length, expires_s + 1);
     }
     /* It may be dated by the clock of another host: the store knows by ours when it ends. */
     if (session)
