@@ -61,8 +61,15 @@ enum session_put_result session_store_add(struct session_store *store, const uin
 size_t session_store_get(struct session_store *store, const uint8_t *id, size_t id_length, uint8_t *bytes,
                          uint64_t now_s, bool take, bool *expired, uint64_t *expires_s);
 
-/* Whether it is there; a session that is asked for in this way is used no later than before. */
-bool session_store_has(struct session_store *store, const uint8_t *id, size_t id_length, uint64_t now_s);
+enum session_presence {
+    SESSION_NOT_THERE,
+    SESSION_GOOD,
+    SESSION_DEAD, /* withdrawn, or expired */
+};
+
+/* What is known of it; a session that is asked for in this way is used no later than before. */
+enum session_presence session_store_look(struct session_store *store, const uint8_t *id, size_t id_length,
+                                         uint64_t now_s);
 
 /* True if it was there. */
 bool session_store_remove(struct session_store *store, const uint8_t *id, size_t id_length);

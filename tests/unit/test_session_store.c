@@ -193,7 +193,8 @@ static void what_another_host_says_replaces_nothing(void **state) {
     id_of(9, id);
     assert_int_equal(session_store_add(store, id, sizeof id, bytes, 3, NOW, LATER, true), SESSION_NO_ROOM);
     assert_int_equal(session_store_add(store, id, sizeof id, bytes, 3, NOW, LATER, false), SESSION_KEPT_FOR_ANOTHER);
-    assert_false(session_store_has(store, (const uint8_t[SESSION_ID_MAX]){7}, SESSION_ID_MAX, NOW));
+    assert_int_equal(session_store_look(store, (const uint8_t[SESSION_ID_MAX]){7}, SESSION_ID_MAX, NOW),
+                     SESSION_NOT_THERE);
     id_of(10, id); /* 8 is over by then, and its room may be had */
     assert_int_equal(session_store_add(store, id, sizeof id, bytes, 3, LATER, LATER + 1, true),
                      SESSION_KEPT_FOR_EXPIRED);
@@ -207,10 +208,11 @@ static void a_session_that_was_withdrawn_does_not_come_back(void **state) {
 
     put(store, number);
     id_of(number, id);
-    assert_true(session_store_has(store, id, sizeof id, NOW));
+    assert_int_equal(session_store_look(store, id, sizeof id, NOW), SESSION_GOOD);
+    assert_int_equal(session_store_look(store, id, sizeof id, LATER), SESSION_DEAD);
     assert_int_equal(session_store_withdraw(store, id, sizeof id, NOW, LATER), SESSION_THERE_ALREADY);
     assert_false(holds(store, number));
-    assert_false(session_store_has(store, id, sizeof id, NOW));
+    assert_int_equal(session_store_look(store, id, sizeof id, NOW), SESSION_DEAD);
     assert_int_equal(session_store_add(store, id, sizeof id, (const uint8_t *)&number, 4, NOW, LATER, false),
                      SESSION_WITHDRAWN);
     assert_int_equal(session_store_withdraw(store, id, sizeof id, NOW, LATER), SESSION_KEPT);
