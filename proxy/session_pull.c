@@ -60,8 +60,8 @@ static void time_is_over(struct ev_loop *loop, ev_timer *timer, int events) {
     go_on(timer->data);
 }
 
-static bool has(const struct session_pulls *pulls, const uint8_t *id, size_t id_length) {
-    return session_store_has(pulls->sync->store, id, id_length, realtime_ns() / NS_PER_S);
+static enum session_presence look(const struct session_pulls *pulls, const uint8_t *id, size_t id_length) {
+    return session_store_look(pulls->sync->store, id, id_length, realtime_ns() / NS_PER_S);
 }
 
 /* Whoever waits from here on is woken; what came just before is seen by looking. */
@@ -79,10 +79,13 @@ static void something_came(struct ev_loop *loop, ev_io *watcher, int events) {
     if (pulls->first)
         ask_to_be_woken(pulls);
     for (struct pull *pull = pulls->first; pull; pull = next) {
+        enum session_presence presence = look(pulls, pull->id, pull->id_length);
+
         next = pull->next;
-        if (!has(pulls, pull->id, pull->id_length))
+        if (presence == SESSION_NOT_THERE)
             continue;
-        stats_add(&pulls->counters->session_pulls_found, 1);
+        if (presence == SESSION_GOOD)
+            stats_add(&pulls->counters->session_pulls_found, 1);
         go_on(pull);
     }
 }
@@ -182,7 +185,8 @@ int session_pulls_hello(struct session_pulls *pulls, SSL *ssl) {
     if (pull)
         return pull->waiting ? SSL_CLIENT_HELLO_RETRY : SSL_CLIENT_HELLO_SUCCESS;
     id_length = find_id(pulls, ssl, &id);
-    if (!id_length || has(pulls, id, id_length) || !begin_pull(pulls, ssl, id, id_length))
+    /* Of one that is dead nobody has more than this host knows. */
+    if (!id_length || look(pulls, id, id_length) != SESSION_NOT_THERE || !begin_pull(pulls, ssl, id, id_length))
         return SSL_CLIENT_HELLO_SUCCESS;
     return SSL_CLIENT_HELLO_RETRY;
 }

@@ -2,7 +2,7 @@
 #ifndef PROXY_SESSION_PULL_H
 #define PROXY_SESSION_PULL_H
 /*
- * A session that a client asks for and this host does not have is asked of the others, before the handshake goes on:
+ * A session that a client asks for and this host knows nothing of is asked of the others, before the handshake goes on:
  * the ClientHello waits, the worker does not. Whatever has come by then, the handshake goes on when the time is over.
  */
 #include "announcer.h"

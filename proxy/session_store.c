@@ -301,15 +301,17 @@ static bool is_good(const struct slot *slot, uint64_t now_s) {
     return slot->length && slot->expires_s > now_s;
 }
 
-bool session_store_has(struct session_store *store, const uint8_t *id, size_t id_length, uint64_t now_s) {
+enum session_presence session_store_look(struct session_store *store, const uint8_t *id, size_t id_length,
+                                         uint64_t now_s) {
     uint32_t hash = hash_id(id, id_length), *at;
     struct shard *shard = lock_shard(store, hash);
-    bool found;
+    enum session_presence presence = SESSION_NOT_THERE;
 
     at = find(shard, hash, id, id_length);
-    found = *at != NONE && is_good(slot_at(shard, *at), now_s);
+    if (*at != NONE)
+        presence = is_good(slot_at(shard, *at), now_s) ? SESSION_GOOD : SESSION_DEAD;
     pthread_mutex_unlock(&shard->lock);
-    return found;
+    return presence;
 }
 
 bool session_store_remove(struct session_store *store, const uint8_t *id, size_t id_length) {
@@ -325,23 +327,24 @@ bool session_store_remove(struct session_store *store, const uint8_t *id, size_t
     return found;
 }
 
-bool session_store_withdraw(struct session_store *store, const uint8_t *id, size_t id_length, uint64_t now_s,
-                            uint64_t expires_s) {
+enum session_put_result session_store_withdraw(struct session_store *store, const uint8_t *id, size_t id_length,
+                                               uint64_t now_s, uint64_t expires_s) {
     uint32_t hash = hash_id(id, id_length), *at;
+    enum session_put_result result;
     struct shard *shard;
     bool found = false;
 
     if (id_length > SESSION_ID_MAX)
-        return false;
+        return SESSION_TOO_LARGE;
     shard = lock_shard(store, hash);
     at = find(shard, hash, id, id_length);
     if (*at != NONE) {
         found = slot_at(shard, *at)->length > 0;
         drop(shard, at);
     }
-    put(shard, hash, id, id_length, NULL, 0, now_s, expires_s);
+    result = put(shard, hash, id, id_length, NULL, 0, now_s, expires_s);
     pthread_mutex_unlock(&shard->lock);
-    return found;
+    return found ? SESSION_THERE_ALREADY : result;
 }
 
 /* A slot that is not in use has no length: drop() sees to that. */

@@ -35,7 +35,7 @@ enum session_put_result {
     SESSION_KEPT_FOR_ANOTHER, /* one that could still have been resumed made room */
     /* Not kept: */
     SESSION_TOO_LARGE,
-    SESSION_THERE_ALREADY, /* session_store_add only, as the others below */
+    SESSION_THERE_ALREADY, /* session_store_add and _withdraw only, and the others below session_store_add only */
     SESSION_WITHDRAWN,
     SESSION_NO_ROOM,
 };
@@ -61,18 +61,25 @@ enum session_put_result session_store_add(struct session_store *store, const uin
 size_t session_store_get(struct session_store *store, const uint8_t *id, size_t id_length, uint8_t *bytes,
                          uint64_t now_s, bool take, bool *expired, uint64_t *expires_s);
 
-/* Whether it is there; a session that is asked for in this way is used no later than before. */
-bool session_store_has(struct session_store *store, const uint8_t *id, size_t id_length, uint64_t now_s);
+enum session_presence {
+    SESSION_NOT_THERE,
+    SESSION_GOOD,
+    SESSION_DEAD, /* withdrawn, or expired */
+};
+
+/* What is known of it; a session that is asked for in this way is used no later than before. */
+enum session_presence session_store_look(struct session_store *store, const uint8_t *id, size_t id_length,
+                                         uint64_t now_s);
 
 /* True if it was there. */
 bool session_store_remove(struct session_store *store, const uint8_t *id, size_t id_length);
 
 /*
  * The session is dead, and is remembered as such until expires_s, so that session_store_add does not bring it back.
- * True if it was there.
+ * SESSION_THERE_ALREADY if it was there; else as session_store_put, as what is remembered takes a session's room.
  */
-bool session_store_withdraw(struct session_store *store, const uint8_t *id, size_t id_length, uint64_t now_s,
-                            uint64_t expires_s);
+enum session_put_result session_store_withdraw(struct session_store *store, const uint8_t *id, size_t id_length,
+                                               uint64_t now_s, uint64_t expires_s);
 
 /* A session as it lies in the store: a copy. */
 struct stored_session {

@@ -20,6 +20,7 @@
     X(sessions_announced, "new sessions that peers were told of")                                                      \
     X(sessions_applied, "sessions of peers put into the cache")                                                        \
     X(sessions_known, "sessions of peers that were in the cache already")                                              \
+    X(sessions_evicted, "sessions that made room before they expired for what peers have told of")                     \
     X(withdrawals_announced, "dead sessions that peers were told of")                                                  \
     X(withdrawals_applied, "sessions that a peer had withdrawn taken out of the cache")                                \
     X(pulls_asked, "sessions that peers were asked for")                                                               \

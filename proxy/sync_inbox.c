@@ -12,8 +12,6 @@
 #define MISDATED_US (5 * INT64_C(1000000))
 /* Clocks drift: a proof is asked for again after so long. */
 #define PROOF_NS (60 * NS_PER_S)
-/* A second, for all strangers together. */
-#define ALLOWANCE 200
 /* No session lives longer (RFC 8446, 4.6.1); who says so makes our sums overflow. */
 #define LIFETIME_MAX_MS (UINT64_C(7) * 24 * 3600 * 1000)
 
@@ -21,6 +19,7 @@
 struct arrival {
     struct sync_head head;
     const struct address *from;
+    struct sync_stranger *stranger; /* NULL: it is known, or gets no reply */
     uint64_t date_us;
     int64_t lag_us;
     struct reader messages;
@@ -35,15 +34,7 @@ bool sync_inbox_init(struct sync_inbox *inbox, struct ev_loop *loop, const struc
     inbox->outbox = outbox;
     inbox->stranger = EVP_CIPHER_CTX_new();
     sync_catch_up_init(&inbox->catch_up, loop, outbox, &inbox->senders);
-    return inbox->stranger && sync_senders_init(&inbox->senders, sync->keys);
-}
-
-static bool is_allowed(struct sync_inbox *inbox) {
-    uint64_t second = monotonic_ns() / NS_PER_S;
-
-    if (inbox->allowance.second != second)
-        inbox->allowance = (struct sync_allowance){.second = second};
-    return inbox->allowance.used++ < ALLOWANCE;
+    return inbox->stranger && sync_strangers_init(&inbox->strangers) && sync_senders_init(&inbox->senders, sync->keys);
 }
 
 static void reply(struct sync_inbox *inbox, const uint8_t *addressee, const struct address *to,
@@ -60,8 +51,6 @@ static void challenge(struct sync_inbox *inbox, const uint8_t *sender, const str
     uint8_t nonce[SYNC_NONCE_BYTES];
     const struct sync_message message = {.kind = SYNC_CHALLENGE, .nonce = nonce};
 
-    if (!is_allowed(inbox))
-        return;
     sync_senders_nonce(&inbox->senders, sender, monotonic_ns(), nonce);
     reply(inbox, sender, to, &message);
     sync_count(&inbox->sync->counters->challenges_sent, 1);
@@ -74,7 +63,7 @@ static void answer_challenge(struct sync_inbox *inbox, const struct arrival *arr
                                        .nonce = message->nonce,
                                        .number = __atomic_load_n(&inbox->sync->next[SYNC_TO_ALL], __ATOMIC_SEQ_CST)};
 
-    if (arrival->head.stream == SYNC_TO_ONE && is_allowed(inbox))
+    if (arrival->head.stream == SYNC_TO_ONE)
         reply(inbox, arrival->head.sender, arrival->from, &proof);
 }
 
@@ -97,7 +86,7 @@ static enum sync_rejection meet(struct sync_inbox *inbox, struct arrival *arriva
     struct sync_message message;
 
     while (sync_message_read(&arrival->messages, &message)) {
-        if (message.kind == SYNC_CHALLENGE)
+        if (message.kind == SYNC_CHALLENGE && sync_stranger_reply(arrival->stranger, SYNC_REPLY_PROOF, monotonic_ns()))
             answer_challenge(inbox, arrival, &message);
         if (!is_proof(inbox, arrival, &message))
             continue;
@@ -109,7 +98,8 @@ static enum sync_rejection meet(struct sync_inbox *inbox, struct arrival *arriva
     if (arrival->messages.failed)
         return SYNC_malformed;
     if (!sender) {
-        challenge(inbox, arrival->head.sender, arrival->from);
+        if (sync_stranger_reply(arrival->stranger, SYNC_REPLY_CHALLENGE, monotonic_ns()))
+            challenge(inbox, arrival->head.sender, arrival->from);
         return SYNC_unproven;
     }
     set_clock(inbox, sender, arrival->date_us);
@@ -138,9 +128,12 @@ static void count_put(const struct sync_inbox *inbox, enum session_put_result re
     struct sync_counters *counters = inbox->sync->counters;
 
     switch (result) {
+    case SESSION_KEPT_FOR_ANOTHER:
+        sync_count(&counters->sessions_evicted, 1);
+        sync_count(&counters->sessions_applied, 1);
+        break;
     case SESSION_KEPT:
     case SESSION_KEPT_FOR_EXPIRED:
-    case SESSION_KEPT_FOR_ANOTHER:
         sync_count(&counters->sessions_applied, 1);
         break;
     case SESSION_THERE_ALREADY:
@@ -173,9 +166,14 @@ static void take_session(struct sync_inbox *inbox, const struct sync_sender *sen
 static void take_withdrawal(struct sync_inbox *inbox, const struct sync_sender *sender,
                             const struct sync_message *message) {
     uint64_t now_ms = realtime_ns() / NS_PER_MS, until_s = local_seconds(sender, message->expires_ms, now_ms);
+    struct sync_counters *counters = inbox->sync->counters;
+    enum session_put_result result =
+        session_store_withdraw(inbox->sync->store, message->id, message->id_length, now_ms / 1000, until_s);
 
-    if (session_store_withdraw(inbox->sync->store, message->id, message->id_length, now_ms / 1000, until_s))
-        sync_count(&inbox->sync->counters->withdrawals_applied, 1);
+    if (result == SESSION_THERE_ALREADY)
+        sync_count(&counters->withdrawals_applied, 1);
+    if (result == SESSION_KEPT_FOR_ANOTHER)
+        sync_count(&counters->sessions_evicted, 1);
 }
 
 static void answer_pull(struct sync_inbox *inbox, const struct arrival *arrival, const struct sync_message *message) {
@@ -272,16 +270,29 @@ static bool holds_proof(const struct sync_inbox *inbox, const struct arrival *ar
     return false;
 }
 
+static bool is_far(int64_t off_us) {
+    return off_us > MISDATED_US || off_us < -MISDATED_US;
+}
+
 /* How long a datagram was on its way, beyond the shortest since the last proof. False: it is not of this time. */
 static bool check_date(const struct sync_inbox *inbox, struct sync_sender *sender, struct arrival *arrival) {
     arrival->lag_us = (int64_t)(realtime_ns() / 1000 - arrival->date_us - (uint64_t)sender->behind_us);
-    if (arrival->lag_us > MISDATED_US || arrival->lag_us < -MISDATED_US)
+    if (is_far(arrival->lag_us))
         return holds_proof(inbox, arrival); /* its clock, or ours, was set */
     if (arrival->lag_us < 0) {
         sender->behind_us += arrival->lag_us;
         arrival->lag_us = 0;
     }
     return true;
+}
+
+/* Its clock, or ours, may have been set, or somebody keeps back all that it sends. */
+static void challenge_misdated(struct sync_inbox *inbox, struct sync_sender *sender, const struct address *to,
+                               uint64_t now_ns) {
+    if (now_ns - sender->misdated_ns < SYNC_REPLY_NS)
+        return;
+    sender->misdated_ns = now_ns;
+    challenge(inbox, sender->id, to);
 }
 
 /* A sender that is known. */
@@ -298,7 +309,7 @@ static enum sync_rejection hear(struct sync_inbox *inbox, struct sync_sender *se
                             stream == SYNC_TO_ALL ? &counters->lost : &not_counted))
         return SYNC_replayed;
     if (!check_date(inbox, sender, arrival)) {
-        challenge(inbox, sender->id, arrival->from);
+        challenge_misdated(inbox, sender, arrival->from, now_ns);
         return SYNC_misdated;
     }
     sender->heard_ns = now_ns;
@@ -331,6 +342,13 @@ static bool is_for_us(const struct sync_inbox *inbox, struct arrival *arrival) {
     return addressee && memcmp(addressee, inbox->sync->id, SYNC_SENDER_BYTES) == 0;
 }
 
+static struct sync_stranger *hear_stranger(struct sync_inbox *inbox, const struct arrival *arrival) {
+    int64_t off_us = (int64_t)(realtime_ns() / 1000 - arrival->date_us);
+
+    return sync_strangers_hear(&inbox->strangers, &arrival->head,
+                               is_far(off_us) ? SYNC_OF_ANOTHER_TIME : SYNC_OF_THIS_TIME, monotonic_ns());
+}
+
 static enum sync_rejection take_sealed(struct sync_inbox *inbox, const uint8_t *datagram, size_t length,
                                        const struct address *from) {
     static uint8_t opened[SYNC_PACKET_BYTES_MAX];
@@ -345,12 +363,16 @@ static enum sync_rejection take_sealed(struct sync_inbox *inbox, const uint8_t *
     if (memcmp(arrival.head.sender, inbox->sync->id, SYNC_SENDER_BYTES) == 0)
         return sharing_is_multicast(&inbox->sync->sharing.own) ? SYNC_TAKEN : SYNC_replayed;
     sender = sync_senders_find(&inbox->senders, arrival.head.sender);
+    if (!sender && sync_strangers_have_heard(&inbox->strangers, &arrival.head))
+        return SYNC_unproven;
     cipher = sender ? sender->open : inbox->stranger;
     if ((!sender && !sync_cipher_set(cipher, inbox->senders.keys, arrival.head.sender, false)) ||
         !sync_packet_open(cipher, &arrival.head, datagram, length, opened, &arrival.date_us, &arrival.messages))
         return SYNC_forged;
     if (!is_for_us(inbox, &arrival))
         return sharing_is_multicast(&inbox->sync->sharing.own) ? SYNC_TAKEN : SYNC_misaddressed;
+    if (!sender)
+        arrival.stranger = hear_stranger(inbox, &arrival);
     return sender ? hear(inbox, sender, &arrival) : meet(inbox, &arrival);
 }
 

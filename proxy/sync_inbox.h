@@ -3,12 +3,7 @@
 #define PROXY_SYNC_INBOX_H
 /* What other hosts send: held against keys, numbers and dates, then put into the store. Every refusal is counted. */
 #include "sync_catch_up.h"
-
-/* What may be said at once to those who have proven nothing: so many datagrams a second. */
-struct sync_allowance {
-    uint64_t second;
-    unsigned used;
-};
+#include "sync_strangers.h"
 
 struct sync_inbox {
     const struct session_sync *sync;
@@ -16,7 +11,7 @@ struct sync_inbox {
     struct sync_senders senders;
     struct sync_catch_up catch_up;
     EVP_CIPHER_CTX *stranger; /* opens what a sender sends that is not known */
-    struct sync_allowance allowance;
+    struct sync_strangers strangers;
 };
 
 /* False: the library failed. */

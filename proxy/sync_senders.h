@@ -23,6 +23,7 @@ struct sync_sender {
     uint64_t before_proof[SYNC_STREAMS];
     int64_t behind_us;            /* our clock less its own, and the shortest way of a datagram since the last proof */
     uint64_t heard_ns, proven_ns; /* CLOCK_MONOTONIC */
+    uint64_t misdated_ns;         /* the same: it was last asked for a proof for its dates; 0: never */
     struct address address;
     bool catch_up_due;
 };

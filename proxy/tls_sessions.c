@@ -21,12 +21,16 @@ static struct tls_sessions *sessions_of(const SSL_CTX *context) {
     return &tls_state_of(context)->sessions;
 }
 
-static void count_put(const struct tls_sessions *sessions, enum session_put_result result) {
-    stats_add(&sessions->counters->session_stores, 1);
+static void count_room(const struct tls_sessions *sessions, enum session_put_result result) {
     if (result == SESSION_KEPT_FOR_ANOTHER)
         stats_add(&sessions->counters->session_evictions, 1);
     if (result == SESSION_KEPT_FOR_EXPIRED)
         stats_add(&sessions->counters->session_expired, 1);
+}
+
+static void count_put(const struct tls_sessions *sessions, enum session_put_result result) {
+    stats_add(&sessions->counters->session_stores, 1);
+    count_room(sessions, result);
 }
 
 static int keep_session(SSL *ssl, SSL_SESSION *session) {
@@ -63,13 +67,15 @@ static int keep_session(SSL *ssl, SSL_SESSION *session) {
 }
 
 /* Other hosts are to forget it too; here it is remembered as dead, as one of them may still tell of it. */
-static void withdraw(const struct tls_sessions *sessions, const uint8_t *id, size_t id_length) {
-    uint64_t now_s = realtime_ns() / NS_PER_S, until_s = now_s + sessions->lifetime_s;
-
+static void withdraw_until(const struct tls_sessions *sessions, const uint8_t *id, size_t id_length, uint64_t until_s) {
     if (!sessions->announcer)
         return;
-    session_store_withdraw(sessions->store, id, id_length, now_s, until_s);
+    count_room(sessions, session_store_withdraw(sessions->store, id, id_length, realtime_ns() / NS_PER_S, until_s));
     announcer_del(sessions->announcer, id, id_length, until_s);
+}
+
+static void withdraw(const struct tls_sessions *sessions, const uint8_t *id, size_t id_length) {
+    withdraw_until(sessions, id, id_length, realtime_ns() / NS_PER_S + sessions->lifetime_s);
 }
 
 static SSL_SESSION *find_session(SSL *ssl, const unsigned char *id, int id_length, int *copy) {
@@ -90,7 +96,8 @@ static SSL_SESSION *find_session(SSL *ssl, const unsigned char *id, int id_lengt
         session = d2i_SSL_SESSION(NULL, &start, (long)length);
         OPENSSL_cleanse(bytes, length);
         if (take) {
-            withdraw(sessions, id, (size_t)id_length);
+            /* When it would have ended; its date may have been rounded down by a second on its way. */
+            withdraw_until(sessions, id, (size_t)id_length, expires_s + 1);
         } else if (session && !mark_kept(session, true)) {
             SSL_SESSION_free(session);
             session = NULL;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Random datagrams, of any length up to 1400 bytes, so many a second until there were COUNT of them or SIGTERM comes.
- * Each begins with one of the beginnings, which are in hexadecimal, or with nothing of the kind. Prints one line of
- * JSON: how many, in how long, and the sender's CPU time.
+ * Each begins with one of the beginnings, which are in hexadecimal, or with nothing of the kind; one with = before it
+ * is the whole datagram. Prints one line of JSON: how many, in how long, and the sender's CPU time.
  *
  *   datagram-flood HOST:PORT DATAGRAMS_PER_SECOND COUNT [BEGINNING...]
  */
@@ -41,15 +41,17 @@ static void stop(int signal_number) {
 static bool fill_pool(char **beginnings, int count) {
     for (int i = 0; i < POOL; i++) {
         struct datagram *datagram = &pool[i];
+        const char *beginning = count ? beginnings[i % count] : "";
+        bool whole = beginning[0] == '=';
         size_t begun = 0, random = 0;
 
         if (RAND_bytes(datagram->bytes, sizeof datagram->bytes) != 1)
             return false;
         memcpy(&random, datagram->bytes + sizeof datagram->bytes - sizeof random, sizeof random);
-        if (count && beginnings[i % count][0] &&
-            !OPENSSL_hexstr2buf_ex(datagram->bytes, BYTES_MAX / 2, &begun, beginnings[i % count], '\0'))
+        if (beginning[0] &&
+            !OPENSSL_hexstr2buf_ex(datagram->bytes, whole ? BYTES_MAX : BYTES_MAX / 2, &begun, beginning + whole, '\0'))
             return false;
-        datagram->length = begun + random % (BYTES_MAX - begun + 1);
+        datagram->length = whole ? begun : begun + random % (BYTES_MAX - begun + 1);
     }
     return true;
 }

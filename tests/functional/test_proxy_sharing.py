@@ -2,23 +2,27 @@
 from __future__ import annotations
 
 import contextlib
+import hmac
 import itertools
 import os
 import random
 import signal
 import socket
 import ssl
+import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from hosts import applied, by_id, farm, have_met, holds_sessions, settled, shared, sync_process, visit
+from hosts import applied, by_id, farm, have_met, holds_sessions, is_to_all, settled, shared, sync_process, visit
 from programs import make_certificate, run
 from proxies import backend, client_context, connected, counters, echo, eventually, nobody, proxy
 from test_proxy_statistics import metrics
 
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+NEW, DEL = 3, 4  # kinds of messages
 
 
 def test_a_session_born_on_one_host_resumes_on_every_other(ecdsa: str) -> None:
@@ -344,3 +348,57 @@ def test_an_address_that_is_taken_is_refused(ecdsa: str, tmp_path: Path) -> None
         done = run("proxy", "-f", str(tmp_path / "front"), "-b", "127.0.0.1:1", "-U", address, ecdsa)
         assert (done.returncode, done.stderr) == (2, f"proxy: --shared-cache: {address}: Address already in use\n")
         assert not (tmp_path / "front").exists()
+
+
+def test_sessions_that_sharing_pushes_out_are_counted(ecdsa: str) -> None:
+    """By new sessions of a peer, and by what is remembered of those that it withdraws; not where that takes the place
+    of the session itself."""
+    with farm(ecdsa, "--tickets", "off", own=([], ["-C", "10"])) as hosts:
+        one, other = hosts.hosts
+        context = client_context(TLS13)
+        sessions = [visit(one, context)[1] for _ in range(16)]
+        applied(other, 16)
+        assert shared(other)["sessions_evicted"] == 6
+        assert visit(one, context, sessions[-1])[0] is True
+        applied(other, 17)
+        assert (shared(other)["withdrawals_applied"], shared(other)["sessions_evicted"]) == (1, 7), "for a new session"
+        assert visit(one, context, sessions[0])[0] is True
+        applied(other, 18)
+        assert (shared(other)["withdrawals_applied"], shared(other)["sessions_evicted"]) == (1, 9), "and for a dead one"
+        assert counters(other)["session_evictions"] == 0, "which are those that its own clients push out"
+
+
+def told(datagram: bytes, secret: bytes) -> list[tuple[int, bytes]]:
+    """The messages of a datagram to all: kind and body. GCM without its tag is CTR, and two is where it begins."""
+    extracted = hmac.digest(b"tlsdyno sessions between hosts", secret, "sha256")
+    key = hmac.digest(extracted, b"sender" + datagram[4:20] + b"\x01", "sha256")
+    plain = subprocess.run(["openssl", "enc", "-d", "-aes-256-ctr", "-K", key.hex(), "-iv",
+                            datagram[20:32].hex() + "00000002"], input=datagram[32:-16], capture_output=True,
+                           timeout=60, check=True).stdout
+    messages, at = [], 8  # the date
+    while at < len(plain):
+        length = int.from_bytes(plain[at + 1:at + 3], "big")
+        messages.append((plain[at], plain[at + 3:at + 3 + length]))
+        at += 3 + length
+    return messages
+
+
+def test_what_is_dead_is_remembered_until_it_would_have_ended(ecdsa: str, tmp_path: Path) -> None:
+    """And a second more, for what is rounded on the way; not for as long as a new session would live."""
+    secret = os.urandom(32)
+    (tmp_path / "secret").write_bytes(secret)
+    with farm(ecdsa, "--tickets", "off", "--shared-cache-key", str(tmp_path / "secret")) as hosts:
+        one, other = hosts.hosts
+        context = client_context(TLS13)
+        _, session = visit(one, context)
+        time.sleep(2.1)
+        assert visit(one, context, session)[0] is True
+        eventually(lambda: shared(other)["withdrawals_applied"] == 1, "it is withdrawn")
+        hosts.wires[0, 1].come_through()
+        messages = [message for datagram in hosts.wires[0, 1].seen if is_to_all(datagram)
+                    for message in told(datagram, secret)]
+        ends = {body[8:]: int.from_bytes(body[:8], "big") for kind, body in messages if kind == DEL}
+        (dead, remembered), = ends.items()
+        born, = {int.from_bytes(body[:8], "big") for kind, body in messages
+                 if kind == NEW and body[8:].startswith(dead)}
+        assert remembered == born + 1000

@@ -1,6 +1,7 @@
 """What others may do to the datagrams between hosts: nothing of it goes into a cache, and each has its reason."""
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -8,7 +9,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -321,3 +322,41 @@ def is_refused_for_itself(host_there: Running, reason: str) -> bool:
         attacker.sendto(bytes(100), address_of(host_there.announced["shared cache"]))
         time.sleep(0.05)
         return rejected(host_there).get(reason, 0) > before
+
+
+def recorded_of_the_dead(to: str, certificate: str) -> bytes:
+    """A datagram for all of a host that has gone."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tap:
+        tap.settimeout(60)
+        tap.bind(("127.0.0.1", 0))
+        with host(to, certificate, "-P", "127.0.0.1:%d" % tap.getsockname()[1]):
+            datagram = tap.recv(65536)
+    assert is_to_all(datagram)
+    return datagram
+
+
+@contextlib.contextmanager
+def replayed_all_the_time(target: Running, datagram: bytes) -> Iterator[None]:
+    """Thousands of times a second. Who does it gets one answer."""
+    with subprocess.Popen([program("bench/datagram-flood"), target.announced["shared cache"], "10000", "1000000000",
+                           "=" + datagram.hex()], stdout=subprocess.DEVNULL) as attack:
+        try:
+            eventually(lambda: rejected(target).get("unproven", 0) >= 5000, "it is attacked")
+            assert shared(target)["challenges_sent"] == 1
+            yield
+        finally:
+            attack.kill()
+
+
+def test_hosts_are_met_while_one_that_is_dead_is_replayed(ecdsa: str) -> None:
+    """To both of those that meet; when one is new, and again when it was restarted."""
+    with backend(echo) as to:
+        dead = recorded_of_the_dead(to, ecdsa)
+        with host(to, ecdsa) as there, replayed_all_the_time(there, dead):
+            for met in (1, 2):
+                with contextlib.closing(Wire()) as wire, host(to, ecdsa, "-P", wire.address) as new, \
+                        replayed_all_the_time(new, dead):
+                    wire.connect(new, there)
+                    have_met(new, 1)
+                    eventually(lambda: shared(there)["catch_ups_done"] == met, "it is known there")
+                    eventually(lambda: resumes_soon(new, there), "sessions are shared")

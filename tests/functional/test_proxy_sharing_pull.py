@@ -8,7 +8,7 @@ import ssl
 
 import pytest
 
-from hosts import by_id, farm, is_to_all, rejected, shared, visit
+from hosts import applied, by_id, farm, is_to_all, rejected, shared, visit
 from proxies import backend, client_context, counters, echo, eventually, nobody, proxy
 
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
@@ -31,6 +31,20 @@ def test_a_session_that_is_not_here_is_asked_for(version: ssl.TLSVersion, ecdsa:
             assert counters(other)["session_pulls_found"] == counters(other)["session_pulls"] == count
             eventually(lambda: shared(one)["pulls_answered"] == count, "the answer is counted, when it has left")
         assert (rejected(one), rejected(other)) == before
+
+
+def test_a_session_that_is_known_to_be_dead_is_not_asked_for(ecdsa: str) -> None:
+    """Neither where it was used up nor where that was told of; else the client would wait for what nobody has."""
+    with farm(ecdsa, "--tickets", "off", "--shared-cache-pull", "1s") as hosts:
+        one, other = hosts.hosts
+        context = client_context(TLS13)
+        _, session = visit(one, context)
+        applied(other, 1)
+        assert visit(one, context, session)[0] is True
+        eventually(lambda: shared(other)["withdrawals_applied"] == 1, "it is withdrawn")
+        for server in hosts.hosts:
+            assert visit(server, context, session)[0] is False
+            assert counters(server)["session_pulls"] == shared(server)["pulls_asked"] == 0
 
 
 def hello_for(session: bytes) -> bytes:

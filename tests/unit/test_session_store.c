@@ -193,7 +193,8 @@ static void what_another_host_says_replaces_nothing(void **state) {
     id_of(9, id);
     assert_int_equal(session_store_add(store, id, sizeof id, bytes, 3, NOW, LATER, true), SESSION_NO_ROOM);
     assert_int_equal(session_store_add(store, id, sizeof id, bytes, 3, NOW, LATER, false), SESSION_KEPT_FOR_ANOTHER);
-    assert_false(session_store_has(store, (const uint8_t[SESSION_ID_MAX]){7}, SESSION_ID_MAX, NOW));
+    assert_int_equal(session_store_look(store, (const uint8_t[SESSION_ID_MAX]){7}, SESSION_ID_MAX, NOW),
+                     SESSION_NOT_THERE);
     id_of(10, id); /* 8 is over by then, and its room may be had */
     assert_int_equal(session_store_add(store, id, sizeof id, bytes, 3, LATER, LATER + 1, true),
                      SESSION_KEPT_FOR_EXPIRED);
@@ -207,19 +208,41 @@ static void a_session_that_was_withdrawn_does_not_come_back(void **state) {
 
     put(store, number);
     id_of(number, id);
-    assert_true(session_store_has(store, id, sizeof id, NOW));
-    assert_true(session_store_withdraw(store, id, sizeof id, NOW, LATER));
+    assert_int_equal(session_store_look(store, id, sizeof id, NOW), SESSION_GOOD);
+    assert_int_equal(session_store_look(store, id, sizeof id, LATER), SESSION_DEAD);
+    assert_int_equal(session_store_withdraw(store, id, sizeof id, NOW, LATER), SESSION_THERE_ALREADY);
     assert_false(holds(store, number));
-    assert_false(session_store_has(store, id, sizeof id, NOW));
+    assert_int_equal(session_store_look(store, id, sizeof id, NOW), SESSION_DEAD);
     assert_int_equal(session_store_add(store, id, sizeof id, (const uint8_t *)&number, 4, NOW, LATER, false),
                      SESSION_WITHDRAWN);
-    assert_false(session_store_withdraw(store, id, sizeof id, NOW, LATER));
+    assert_int_equal(session_store_withdraw(store, id, sizeof id, NOW, LATER), SESSION_KEPT);
     assert_false(session_store_remove(store, id, sizeof id));
     /* One that is withdrawn before it has come. */
     id_of(8, id);
-    assert_false(session_store_withdraw(store, id, sizeof id, NOW, LATER));
+    assert_int_equal(session_store_withdraw(store, id, sizeof id, NOW, LATER), SESSION_KEPT);
     assert_int_equal(session_store_add(store, id, sizeof id, (const uint8_t *)&number, 4, NOW, LATER, false),
                      SESSION_WITHDRAWN);
+}
+
+static void what_is_remembered_of_the_dead_takes_room(void **state) {
+    (void)state;
+    struct session_store *store = session_store_new(2, SESSION_BYTES);
+    uint8_t id[SESSION_ID_MAX];
+
+    put(store, 1);
+    put(store, 2);
+    id_of(1, id);
+    assert_int_equal(session_store_withdraw(store, id, sizeof id, NOW, LATER), SESSION_THERE_ALREADY);
+    assert_true(holds(store, 2));
+    id_of(3, id); /* 1 is no session any more, and nothing is lost with it */
+    assert_int_equal(session_store_withdraw(store, id, sizeof id, NOW, LATER), SESSION_KEPT);
+    id_of(4, id);
+    assert_int_equal(session_store_withdraw(store, id, sizeof id, NOW, LATER), SESSION_KEPT_FOR_ANOTHER);
+    assert_false(holds(store, 2));
+    put(store, 5);
+    put(store, 6);
+    id_of(7, id);
+    assert_int_equal(session_store_withdraw(store, id, sizeof id, LATER, LATER + 1), SESSION_KEPT_FOR_EXPIRED);
 }
 
 static void a_walk_meets_every_session_that_is_good(void **state) {
@@ -312,6 +335,7 @@ int main(void) {
         cmocka_unit_test(what_is_too_large_is_refused),
         cmocka_unit_test(what_another_host_says_replaces_nothing),
         cmocka_unit_test(a_session_that_was_withdrawn_does_not_come_back),
+        cmocka_unit_test(what_is_remembered_of_the_dead_takes_room),
         cmocka_unit_test(a_walk_meets_every_session_that_is_good),
         cmocka_unit_test(a_worker_killed_anywhere_leaves_the_store_usable),
         cmocka_unit_test(what_one_process_puts_another_gets),
