@@ -212,7 +212,7 @@ static const char *set_number(const struct option_spec *option, const char *valu
     if (option->kind == OPTION_UINT && !parse_uint(value, &number))
         return "not a whole number";
     if (option->kind == OPTION_DURATION && !parse_duration_ns(value, &number))
-        return "not a time such as 500ms, 5s or 2m";
+        return "not a time such as 500ms, 5s or 1h";
     if (option->kind == OPTION_SIZE && !parse_size(value, &number))
         return "not a size such as 100, 16k or 2m";
     reason = limit_reason(option, number);

@@ -311,11 +311,11 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        if self.at_least is None and self.at_most is None:
-            return f"{'-':>9}"
-        sign, limit, met = ((">=", self.at_least, self.value >= self.at_least) if self.at_least is not None
-                            else ("<=", self.at_most, self.value <= (self.at_most or 0)))
-        return f"{sign:>4}{limit:>5g}  {'met' if met else 'NOT MET'}"
+        if self.at_least is not None:
+            return f"{'>=':>4}{self.at_least:>5g}  {'met' if self.value >= self.at_least else 'NOT MET'}"
+        if self.at_most is not None:
+            return f"{'<=':>4}{self.at_most:>5g}  {'met' if self.value <= self.at_most else 'NOT MET'}"
+        return f"{'-':>9}"
 
 
 def ratios(above: list[float], below: list[float]) -> list[float]:
@@ -351,11 +351,11 @@ def figures(bench: Bench) -> Iterator[Figure]:
                          at_most=0.7 if tool == LIGHT else None)
     for size in SIZES if "keep-alive" in bench.parts else ():
         name = f"{size} bytes"
-        for tool in (COALESCED, LIGHT) if size >= IN_PIECES else (LIGHT, COALESCED):
-            judged = tool == (COALESCED if size >= IN_PIECES else LIGHT)
+        best = COALESCED if size >= IN_PIECES else LIGHT
+        for tool in KEPT_ALIVE:
             yield Figure(f"keep-alive, {name}: wrk / {tool}",
                          ratios(bench.figures("keep-alive", name, "wrk"), bench.figures("keep-alive", name, tool)),
-                         at_least=1.3 if judged else None)
+                         at_least=1.3 if tool == best else None)
     for tool, held in bench.held.items() if "hold" in bench.parts else ():
         judged = tool == LIGHT
         yield Figure(f"{HELD} connections held by {tool}, % of a core", [100 * busy for busy, _ in held],

@@ -10,7 +10,7 @@ def parse_time(text: str | int | float) -> float:
     """Seconds; ValueError with a reason when it is no time."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", str(text))
     if not found:
-        raise ValueError(f"'{text}' is not a time such as 500ms, 5s or 2m")
+        raise ValueError(f"'{text}' is not a time such as 500ms, 5s or 1h")
     seconds = float(found[1]) * SECONDS[found[2]]
     if seconds > LONGEST_S:
         raise ValueError(f"'{text}' is longer than a day")

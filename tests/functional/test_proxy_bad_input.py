@@ -76,7 +76,7 @@ def test_what_is_refused_takes_one_line_whatever_is_in_it(ecdsa: str, tmp_path: 
     (["--pem-file", ""], "--pem-file: : must not be empty"),
     ([""], "CERT.pem: must not be empty"),
     (["--ocsp", ""], "--ocsp: : must not be empty"),
-    (["--idle-timeout", "0.0000001ms"], "--idle-timeout: 0.0000001ms: not a time such as 500ms, 5s or 2m"),
+    (["--idle-timeout", "0.0000001ms"], "--idle-timeout: 0.0000001ms: not a time such as 500ms, 5s or 1h"),
     (["--workers", "9" * 5000], f"--workers: {'9' * 255}: not a whole number"),
     (["--alpn", "h2,a b"], "--alpn: h2,a b: the name of a protocol has no blank in it, and nothing invisible"),
     (["--alpn", "h\u00fc"], "--alpn: h\u00fc: the name of a protocol has no blank in it, and nothing invisible"),

@@ -158,7 +158,7 @@ static void a_bad_value_is_named_with_its_option_and_the_reason(void **state) {
     assert_refused("prog -n x", "--count: x: not a whole number");
     assert_refused("prog --count 0", "--count: 0: must be at least 1");
     assert_refused("prog --count=11", "--count: 11: must be at most 10");
-    assert_refused("prog -t 5x", "--time: 5x: not a time such as 500ms, 5s or 2m");
+    assert_refused("prog -t 5x", "--time: 5x: not a time such as 500ms, 5s or 1h");
     assert_refused("prog -t 2s", "--time: 2s: must be at most 1000 ms");
     assert_refused("prog --size 1q", "--size: 1q: not a size such as 100, 16k or 2m");
     assert_refused("prog --colour blue", "--colour: blue: must be one of red green");
