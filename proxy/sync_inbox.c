@@ -2,7 +2,7 @@
 #include "sync_inbox.h"
 
 #include "clock.h"
-#include "session_pull.h"
+#include "session_wait.h"
 #include "units.h"
 
 #include <openssl/crypto.h>
@@ -318,7 +318,7 @@ static enum sync_rejection hear(struct sync_inbox *inbox, struct sync_sender *se
         take_message(inbox, sender, arrival, &message);
     OPENSSL_cleanse(&message.key, sizeof message.key);
     if (arrival->new)
-        session_pulls_wake(inbox->sync);
+        session_waits_wake(inbox->sync);
     if (arrival->messages.failed)
         return SYNC_malformed;
     if (arrival->catching_up)

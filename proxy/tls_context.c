@@ -62,9 +62,9 @@ static const char *set_up_resumption(SSL_CTX *context, struct tls_state *state, 
     if (state->sessions.announcer)
         announcer.sync = sync;
     if (sync && sync->sharing.pull_ns) {
-        state->pulls = (struct session_pulls){
+        state->waits = (struct session_waits){
             .sync = sync, .announcer = &announcer, .stateless_tickets = state->sessions.stateless_tickets};
-        session_pulls_serve();
+        session_waits_serve();
     }
     if (settings->tickets)
         return tls_tickets_serve(&state->tickets, context, settings->ticket_keys, keys,
@@ -136,7 +136,7 @@ static int client_hello(SSL *ssl, int *alert, void *user) {
         *alert = SSL_AD_ILLEGAL_PARAMETER;
         return SSL_CLIENT_HELLO_ERROR;
     }
-    return state->pulls.sync ? session_pulls_hello(&state->pulls, ssl) : SSL_CLIENT_HELLO_SUCCESS;
+    return state->waits.sync ? session_waits_hello(&state->waits, ssl) : SSL_CLIENT_HELLO_SUCCESS;
 }
 
 static const char *set_up_server(SSL_CTX *context, const struct proxy_settings *settings, struct session_store *store,
@@ -154,7 +154,7 @@ static const char *set_up_server(SSL_CTX *context, const struct proxy_settings *
         reason = set_up_verification(context, state, settings);
     if (!reason)
         reason = set_up_resumption(context, state, settings, store, keys, sync);
-    if (!reason && (state->pulls.sync || certificate_set_divides_sessions(state->certificates)))
+    if (!reason && (state->waits.sync || certificate_set_divides_sessions(state->certificates)))
         SSL_CTX_set_client_hello_cb(context, client_hello, state);
     return reason;
 }
@@ -187,8 +187,8 @@ void tls_context_begin(SSL_CTX *context, struct worker_counters *counters, int s
     state->sessions.counters = counters;
     if (announcer.sync && announcer.loop != loop && !announcer_begin(&announcer, loop))
         fail(EXIT_FAILED, "--shared-cache: the TLS library failed");
-    if (state->pulls.sync)
-        session_pulls_begin(&state->pulls, loop, counters, slot);
+    if (state->waits.sync)
+        session_waits_begin(&state->waits, loop, counters, slot);
 }
 
 void tls_context_step_done(void) {

@@ -4,13 +4,13 @@
 /* What the callbacks of a server's SSL_CTX need: hung on it, and freed with it. */
 #include "alpn.h"
 #include "certificate_set.h"
-#include "session_pull.h"
+#include "session_wait.h"
 #include "tls_sessions.h"
 #include "tls_tickets.h"
 
 struct tls_state {
     struct tls_sessions sessions;
-    struct session_pulls pulls; /* sync NULL: none */
+    struct session_waits waits; /* sync NULL: none */
     struct tls_tickets tickets;
     struct alpn alpn;
     struct certificate_set *certificates;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef PROXY_SESSION_PULL_H
-#define PROXY_SESSION_PULL_H
+#ifndef PROXY_SESSION_WAIT_H
+#define PROXY_SESSION_WAIT_H
 /*
  * A session that a client asks for and this host knows nothing of is asked of the others, before the handshake goes on:
  * the ClientHello waits, the worker does not. Whatever has come by then, the handshake goes on when the time is over.
@@ -13,7 +13,7 @@
 struct worker_counters;
 
 /* A worker's own. */
-struct session_pulls {
+struct session_waits {
     /* Set before the rest; not owned. */
     struct session_sync *sync;
     struct announcer *announcer;
@@ -23,20 +23,20 @@ struct session_pulls {
     struct worker_counters *counters;
     int slot;
     int count;
-    struct pull *first;
+    struct session_wait *first;
     ev_io answered;
 };
 
 /* In the master, before any of the others. */
-void session_pulls_serve(void);
+void session_waits_serve(void);
 
 /* In OpenSSL's ClientHello callback, whose result it gives: the handshake may have to wait. */
-int session_pulls_hello(struct session_pulls *pulls, SSL *ssl);
+int session_waits_hello(struct session_waits *waits, SSL *ssl);
 
 /* In a worker that has this slot to itself. */
-void session_pulls_begin(struct session_pulls *pulls, struct ev_loop *loop, struct worker_counters *counters, int slot);
+void session_waits_begin(struct session_waits *waits, struct ev_loop *loop, struct worker_counters *counters, int slot);
 
 /* In the process that puts what has come into the store: whoever waits looks again. */
-void session_pulls_wake(const struct session_sync *sync);
+void session_waits_wake(const struct session_sync *sync);
 
 #endif

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+#include "session_wait.h"
+
+#include "bytes.h"
+#include "clock.h"
+#include "stats.h"
+#include "tls_state.h"
+#include "units.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+/* Of one worker at once: a client may ask for what nobody has, as often as it likes. */
+#define WAITS_MAX 256
+
+#define TLS13_ON_THE_WIRE 0x0304
+
+/* A ClientHello that waits. It belongs to its SSL, and ends with it at the latest. */
+struct session_wait {
+    struct session_waits *waits;
+    struct session_wait *previous, *next;
+    int fd;
+    bool waiting;
+    uint8_t id[SESSION_ID_MAX];
+    size_t id_length;
+    ev_timer timer;
+};
+
+static int wait_index = -1;
+
+static void stop_waiting(struct session_wait *wait) {
+    struct session_waits *waits = wait->waits;
+
+    if (!wait->waiting)
+        return;
+    wait->waiting = false;
+    waits->count--;
+    ev_timer_stop(waits->loop, &wait->timer);
+    *(wait->previous ? &wait->previous->next : &waits->first) = wait->next;
+    if (wait->next)
+        wait->next->previous = wait->previous;
+}
+
+static void free_wait(void *parent, void *wait, CRYPTO_EX_DATA *data, int index, long number, void *user) {
+    (void)parent, (void)data, (void)index, (void)number, (void)user;
+
+    if (wait)
+        stop_waiting(wait);
+    free(wait);
+}
+
+/* The connection's watcher has it shake hands again. */
+static void go_on(struct session_wait *wait) {
+    stop_waiting(wait);
+    ev_feed_fd_event(wait->waits->loop, wait->fd, EV_READ);
+}
+
+static void time_is_over(struct ev_loop *loop, ev_timer *timer, int events) {
+    (void)loop, (void)events;
+    go_on(timer->data);
+}
+
+static enum session_presence look(const struct session_waits *waits, const uint8_t *id, size_t id_length) {
+    return session_store_look(waits->sync->store, id, id_length, realtime_ns() / NS_PER_S);
+}
+
+/* Whoever waits from here on is woken; what came just before is seen by looking. */
+static void ask_to_be_woken(const struct session_waits *waits) {
+    __atomic_store_n(&waits->sync->waiting[waits->slot], 1, __ATOMIC_SEQ_CST);
+}
+
+static void something_came(struct ev_loop *loop, ev_io *watcher, int events) {
+    (void)loop, (void)events;
+    struct session_waits *waits = watcher->data;
+    struct session_wait *next;
+    uint64_t count;
+
+    (void)!read(watcher->fd, &count, sizeof count);
+    if (waits->first)
+        ask_to_be_woken(waits);
+    for (struct session_wait *wait = waits->first; wait; wait = next) {
+        enum session_presence presence = look(waits, wait->id, wait->id_length);
+
+        next = wait->next;
+        if (presence == SESSION_NOT_THERE)
+            continue;
+        if (presence == SESSION_GOOD)
+            stats_add(&waits->counters->session_pulls_found, 1);
+        go_on(wait);
+    }
+}
+
+void session_waits_wake(const struct session_sync *sync) {
+    const uint64_t one = 1;
+
+    for (int slot = 0; sync->waiting && slot < sync->slots; slot++)
+        if (__atomic_load_n(&sync->waiting[slot], __ATOMIC_SEQ_CST) &&
+            __atomic_exchange_n(&sync->waiting[slot], 0, __ATOMIC_SEQ_CST))
+            (void)!write(sync->wake[slot], &one, sizeof one);
+}
+
+/* RFC 8446, 4.2.1 */
+static bool offers_tls13(SSL *ssl) {
+    const unsigned char *bytes;
+    struct reader versions;
+    size_t length;
+
+    if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_supported_versions, &bytes, &length) != 1)
+        return false;
+    versions = reader_of(bytes, length);
+    for (struct reader list = reader_vector(&versions, 1); list.left >= 2;)
+        if (reader_u16(&list) == TLS13_ON_THE_WIRE)
+            return true;
+    return false;
+}
+
+static bool speaks_tls13(SSL *ssl) {
+    long newest = SSL_get_max_proto_version(ssl);
+
+    return newest == 0 || newest >= TLS1_3_VERSION;
+}
+
+/* RFC 8446, 4.2.11: the first identity, as only it is looked up where tickets name a session. */
+static size_t find_stateful_ticket(SSL *ssl, const uint8_t **id) {
+    const unsigned char *bytes;
+    struct reader extension, identities, identity;
+    size_t length;
+
+    if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_psk, &bytes, &length) != 1)
+        return 0;
+    extension = reader_of(bytes, length);
+    identities = reader_vector(&extension, 2);
+    identity = reader_vector(&identities, 2);
+    *id = identity.at;
+    return identity.left == SESSION_ID_MAX ? identity.left : 0;
+}
+
+/* The ID that the store will be asked for; its length, or 0. */
+static size_t find_id(const struct session_waits *waits, SSL *ssl, const uint8_t **id) {
+    const unsigned char *ticket;
+    size_t length;
+
+    if (offers_tls13(ssl) && speaks_tls13(ssl))
+        return waits->stateless_tickets ? 0 : find_stateful_ticket(ssl, id);
+    /* Beside a ticket, the ID is made up (RFC 5077, 3.4). */
+    if (waits->stateless_tickets && SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_session_ticket, &ticket, &length) == 1 &&
+        length)
+        return 0;
+    length = SSL_client_hello_get0_session_id(ssl, id);
+    return length <= SESSION_ID_MAX ? length : 0;
+}
+
+/* False: it is not worth waiting for, or cannot be. */
+static bool begin_wait(struct session_waits *waits, SSL *ssl, const uint8_t *id, size_t id_length) {
+    struct session_wait *wait;
+
+    if (waits->count >= WAITS_MAX || !(wait = calloc(1, sizeof *wait)))
+        return false;
+    *wait = (struct session_wait){.waits = waits, .next = waits->first, .fd = SSL_get_fd(ssl), .id_length = id_length};
+    memcpy(wait->id, id, id_length);
+    ask_to_be_woken(waits);
+    if (!SSL_set_ex_data(ssl, wait_index, wait)) {
+        free(wait);
+        return false;
+    }
+    announcer_get(waits->announcer, id, id_length);
+    wait->waiting = true;
+    waits->count++;
+    if (waits->first)
+        waits->first->previous = wait;
+    waits->first = wait;
+    ev_timer_init(&wait->timer, time_is_over, (ev_tstamp)waits->sync->sharing.pull_ns / NS_PER_S, 0.);
+    wait->timer.data = wait;
+    ev_timer_start(waits->loop, &wait->timer);
+    stats_add(&waits->counters->session_pulls, 1);
+    return true;
+}
+
+/* Called again and again while it says that it waits: SSL_CTX_set_client_hello_cb(3). */
+int session_waits_hello(struct session_waits *waits, SSL *ssl) {
+    const struct session_wait *wait = SSL_get_ex_data(ssl, wait_index);
+    const uint8_t *id = NULL;
+    size_t id_length;
+
+    if (wait)
+        return wait->waiting ? SSL_CLIENT_HELLO_RETRY : SSL_CLIENT_HELLO_SUCCESS;
+    id_length = find_id(waits, ssl, &id);
+    /* Of one that is dead nobody has more than this host knows. */
+    if (!id_length || look(waits, id, id_length) != SESSION_NOT_THERE || !begin_wait(waits, ssl, id, id_length))
+        return SSL_CLIENT_HELLO_SUCCESS;
+    return SSL_CLIENT_HELLO_RETRY;
+}
+
+void session_waits_serve(void) {
+    if (wait_index < 0)
+        wait_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, free_wait);
+}
+
+void session_waits_begin(struct session_waits *waits, struct ev_loop *loop, struct worker_counters *counters,
+                         int slot) {
+    waits->loop = loop;
+    waits->counters = counters;
+    waits->slot = slot;
+    ev_io_init(&waits->answered, something_came, waits->sync->wake[slot], EV_READ);
+    waits->answered.data = waits;
+    ev_io_start(loop, &waits->answered);
+    ev_unref(loop); /* alone, it does not keep the loop running */
+}
