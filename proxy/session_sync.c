@@ -101,6 +101,7 @@ const char *session_sync_new(struct session_sync **made, const struct proxy_sett
     sync->next = shared_memory_new(SYNC_STREAMS * sizeof *sync->next);
     for (int stream = 0; stream < SYNC_STREAMS; stream++)
         sync->next[stream] = 1;
+    sync->takes = shared_memory_new(sizeof *sync->takes);
     sync->foreign_keys = foreign_keys_new();
     sync->counters = sync_counters_new();
     *made = sync;
@@ -116,7 +117,7 @@ const char *session_sync_check_reload(const struct session_sync *sync, const str
 }
 
 /* False with errno set. */
-static bool set_up_pulls(struct session_sync *sync) {
+static bool set_up_waiting(struct session_sync *sync) {
     sync->waiting = shared_memory_new((size_t)sync->slots * sizeof *sync->waiting);
     sync->wake = shared_memory_new((size_t)sync->slots * sizeof *sync->wake);
     for (int slot = 0; slot < sync->slots; slot++) {
@@ -124,10 +125,11 @@ static bool set_up_pulls(struct session_sync *sync) {
         if (sync->wake[slot] < 0)
             return false;
     }
-    return true;
+    sync->hurry = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    return sync->hurry >= 0;
 }
 
 bool session_sync_open(struct session_sync *sync) {
     sync->fd = sync_socket_open(&sync->sharing);
-    return sync->fd >= 0 && (!sync->sharing.pull_ns || set_up_pulls(sync));
+    return sync->fd >= 0 && set_up_waiting(sync);
 }

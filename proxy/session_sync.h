@@ -8,7 +8,9 @@
  *   workers -> datagrams -> proxy-sync of other hosts -> their store -> their workers
  *
  * A worker sends what it has to tell itself (announcer.h). All processes of a host are one sender: they have one key,
- * and the numbers of datagrams in shared memory.
+ * and the numbers of datagrams in shared memory. To be woken costs more than to take a datagram, so what has come lies
+ * in the socket for a while where much comes (sync_process.h); a worker that misses a session has it taken at once
+ * (session_wait.h). So a session is there, for whoever asks, from the moment that its datagram has come.
  */
 #include "foreign_keys.h"
 #include "session_store.h"
@@ -27,8 +29,10 @@ struct session_sync {
     struct sync_keys *keys;
     uint8_t id[SYNC_SENDER_BYTES]; /* of this start of the proxy */
     uint64_t *next;                /* [SYNC_STREAMS], in shared memory: numbers begin with 1 */
+    uint64_t *takes;               /* in shared memory: odd while datagrams are taken */
+    int hurry;                     /* eventfd: what has come is to be taken at once */
     int slots;                     /* processes that may wait for a session */
-    /* Of each slot, where peers are asked for sessions; else NULL. */
+    /* Of each slot: */
     uint32_t *waiting; /* somebody waits there: in shared memory */
     int *wake;         /* eventfd */
     uint64_t lifetime_s;
@@ -51,7 +55,7 @@ const char *session_sync_new(struct session_sync **made, const struct proxy_sett
 const char *session_sync_check_reload(const struct session_sync *sync, const struct proxy_settings *old,
                                       const struct proxy_settings *new);
 
-/* Opens the socket, and what wakes those who wait for sessions. False with errno set. */
+/* Opens the socket, and what wakes those who wait for sessions and whoever takes them. False with errno set. */
 bool session_sync_open(struct session_sync *sync);
 
 #endif

@@ -4,6 +4,7 @@
 #include "bytes.h"
 #include "clock.h"
 #include "stats.h"
+#include "sync_socket.h"
 #include "tls_state.h"
 #include "units.h"
 
@@ -13,6 +14,9 @@
 /* Of one worker at once: a client may ask for what nobody has, as often as it likes. */
 #define WAITS_MAX 256
 
+/* For what lies unread. It is a fraction of a millisecond, unless proxy-sync is kept from running, or has died. */
+#define UNREAD_NS (5 * NS_PER_MS)
+
 #define TLS13_ON_THE_WIRE 0x0304
 
 /* A ClientHello that waits. It belongs to its SSL, and ends with it at the latest. */
@@ -21,6 +25,7 @@ struct session_wait {
     struct session_wait *previous, *next;
     int fd;
     bool waiting;
+    uint64_t takes; /* when there have been so many, all is taken that had come */
     uint8_t id[SESSION_ID_MAX];
     size_t id_length;
     ev_timer timer;
@@ -69,6 +74,19 @@ static void ask_to_be_woken(const struct session_waits *waits) {
     __atomic_store_n(&waits->sync->waiting[waits->slot], 1, __ATOMIC_SEQ_CST);
 }
 
+static bool pulls(const struct session_waits *waits) {
+    return waits->sync->sharing.pull_ns > 0;
+}
+
+static uint64_t takes(const struct session_waits *waits) {
+    return __atomic_load_n(waits->sync->takes, __ATOMIC_SEQ_CST);
+}
+
+/* Nothing more is to be expected. */
+static bool is_over(const struct session_wait *wait) {
+    return !pulls(wait->waits) && takes(wait->waits) >= wait->takes;
+}
+
 static void something_came(struct ev_loop *loop, ev_io *watcher, int events) {
     (void)loop, (void)events;
     struct session_waits *waits = watcher->data;
@@ -79,13 +97,14 @@ static void something_came(struct ev_loop *loop, ev_io *watcher, int events) {
     if (waits->first)
         ask_to_be_woken(waits);
     for (struct session_wait *wait = waits->first; wait; wait = next) {
+        bool over = is_over(wait);
         enum session_presence presence = look(waits, wait->id, wait->id_length);
 
         next = wait->next;
-        if (presence == SESSION_NOT_THERE)
+        if (presence == SESSION_NOT_THERE && !over)
             continue;
         if (presence == SESSION_GOOD)
-            stats_add(&waits->counters->session_pulls_found, 1);
+            stats_add(pulls(waits) ? &waits->counters->session_pulls_found : &waits->counters->session_waits_found, 1);
         go_on(wait);
     }
 }
@@ -93,7 +112,7 @@ static void something_came(struct ev_loop *loop, ev_io *watcher, int events) {
 void session_waits_wake(const struct session_sync *sync) {
     const uint64_t one = 1;
 
-    for (int slot = 0; sync->waiting && slot < sync->slots; slot++)
+    for (int slot = 0; slot < sync->slots; slot++)
         if (__atomic_load_n(&sync->waiting[slot], __ATOMIC_SEQ_CST) &&
             __atomic_exchange_n(&sync->waiting[slot], 0, __ATOMIC_SEQ_CST))
             (void)!write(sync->wake[slot], &one, sizeof one);
@@ -150,9 +169,36 @@ static size_t find_id(const struct session_waits *waits, SSL *ssl, const uint8_t
     return length <= SESSION_ID_MAX ? length : 0;
 }
 
-/* False: it is not worth waiting for, or cannot be. */
+/* After nothing was found, so many takes before: it may have been on its way into the store, or lie unread. */
+static bool may_have_come(const struct session_waits *waits, uint64_t takes_before) {
+    return takes_before % 2 || takes(waits) != takes_before || sync_socket_has_more(waits->sync->fd);
+}
+
+/* The others are asked. How long it is to be waited for. */
+static uint64_t begin_pull(const struct session_wait *wait) {
+    struct session_waits *waits = wait->waits;
+
+    announcer_get(waits->announcer, wait->id, wait->id_length);
+    stats_add(&waits->counters->session_pulls, 1);
+    return waits->sync->sharing.pull_ns;
+}
+
+/* The same. */
+static uint64_t hurry(struct session_wait *wait) {
+    const struct session_waits *waits = wait->waits;
+    const uint64_t one = 1;
+
+    /* One that has begun already may have passed it by. */
+    wait->takes = (takes(waits) + 1) / 2 * 2 + 2;
+    (void)!write(waits->sync->hurry, &one, sizeof one);
+    stats_add(&waits->counters->session_waits, 1);
+    return UNREAD_NS;
+}
+
+/* False: it cannot be waited for. */
 static bool begin_wait(struct session_waits *waits, SSL *ssl, const uint8_t *id, size_t id_length) {
     struct session_wait *wait;
+    uint64_t limit_ns;
 
     if (waits->count >= WAITS_MAX || !(wait = calloc(1, sizeof *wait)))
         return false;
@@ -163,16 +209,16 @@ static bool begin_wait(struct session_waits *waits, SSL *ssl, const uint8_t *id,
         free(wait);
         return false;
     }
-    announcer_get(waits->announcer, id, id_length);
+    limit_ns = pulls(waits) ? begin_pull(wait) : hurry(wait);
     wait->waiting = true;
     waits->count++;
     if (waits->first)
         waits->first->previous = wait;
     waits->first = wait;
-    ev_timer_init(&wait->timer, time_is_over, (ev_tstamp)waits->sync->sharing.pull_ns / NS_PER_S, 0.);
+    ev_now_update(waits->loop); /* a turn of the loop may have lasted longer than the limit */
+    ev_timer_init(&wait->timer, time_is_over, (ev_tstamp)limit_ns / NS_PER_S, 0.);
     wait->timer.data = wait;
     ev_timer_start(waits->loop, &wait->timer);
-    stats_add(&waits->counters->session_pulls, 1);
     return true;
 }
 
@@ -180,15 +226,19 @@ static bool begin_wait(struct session_waits *waits, SSL *ssl, const uint8_t *id,
 int session_waits_hello(struct session_waits *waits, SSL *ssl) {
     const struct session_wait *wait = SSL_get_ex_data(ssl, wait_index);
     const uint8_t *id = NULL;
+    uint64_t takes_before;
     size_t id_length;
 
     if (wait)
         return wait->waiting ? SSL_CLIENT_HELLO_RETRY : SSL_CLIENT_HELLO_SUCCESS;
     id_length = find_id(waits, ssl, &id);
+    takes_before = takes(waits);
     /* Of one that is dead nobody has more than this host knows. */
-    if (!id_length || look(waits, id, id_length) != SESSION_NOT_THERE || !begin_wait(waits, ssl, id, id_length))
+    if (!id_length || look(waits, id, id_length) != SESSION_NOT_THERE)
         return SSL_CLIENT_HELLO_SUCCESS;
-    return SSL_CLIENT_HELLO_RETRY;
+    if (!pulls(waits) && !may_have_come(waits, takes_before))
+        return SSL_CLIENT_HELLO_SUCCESS;
+    return begin_wait(waits, ssl, id, id_length) ? SSL_CLIENT_HELLO_RETRY : SSL_CLIENT_HELLO_SUCCESS;
 }
 
 void session_waits_serve(void) {

@@ -2,8 +2,10 @@
 #ifndef PROXY_SESSION_WAIT_H
 #define PROXY_SESSION_WAIT_H
 /*
- * A session that a client asks for and this host knows nothing of is asked of the others, before the handshake goes on:
- * the ClientHello waits, the worker does not. Whatever has come by then, the handshake goes on when the time is over.
+ * A session that a client asks for and this host knows nothing of may lie in the socket, unread: proxy-sync is told to
+ * take what has come, before the handshake goes on. With --shared-cache-pull the others are asked for it, too. The
+ * ClientHello waits meanwhile, the worker does not. Whatever has come by then, the handshake goes on when the time is
+ * over.
  */
 #include "announcer.h"
 
@@ -36,7 +38,7 @@ int session_waits_hello(struct session_waits *waits, SSL *ssl);
 /* In a worker that has this slot to itself. */
 void session_waits_begin(struct session_waits *waits, struct ev_loop *loop, struct worker_counters *counters, int slot);
 
-/* In the process that puts what has come into the store: whoever waits looks again. */
+/* In the process that puts what has come into the store, after it: whoever waits looks again. */
 void session_waits_wake(const struct session_sync *sync);
 
 #endif

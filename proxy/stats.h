@@ -58,6 +58,8 @@ enum close_reason {
     X(session_too_large, "sessions that did not fit a slot of the cache")                                              \
     X(session_evictions, "sessions that made room for others before they expired")                                     \
     X(session_expired, "expired sessions that were asked for or made room")                                            \
+    X(session_waits, "sessions that a client waited for until what other hosts had sent was taken")                    \
+    X(session_waits_found, "of these, those that were in it")                                                          \
     X(session_pulls, "sessions that other hosts were asked for while a client waited")                                 \
     X(session_pulls_found, "of these, those that came in time")                                                        \
     X(access_log_lines, "lines written to the access log")                                                             \

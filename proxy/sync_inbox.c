@@ -2,7 +2,6 @@
 #include "sync_inbox.h"
 
 #include "clock.h"
-#include "session_wait.h"
 #include "units.h"
 
 #include <openssl/crypto.h>
@@ -20,7 +19,7 @@ struct arrival {
     struct sync_head head;
     const struct address *from;
     struct sync_stranger *stranger; /* NULL: it is known, or gets no reply */
-    uint64_t date_us;
+    uint64_t date_us, arrived_us;   /* of the sender's clock, and of ours */
     int64_t lag_us;
     struct reader messages;
     bool catching_up; /* what follows answers our catching up: these two are what SYNC_CAUGHT_UP says */
@@ -73,9 +72,9 @@ static bool is_proof(const struct sync_inbox *inbox, const struct arrival *arriv
            sync_senders_check_nonce(&inbox->senders, arrival->head.sender, monotonic_ns(), message->nonce);
 }
 
-/* Its clock shows this date while ours shows now. */
-static void set_clock(struct sync_inbox *inbox, struct sync_sender *sender, uint64_t date_us) {
-    sender->behind_us = (int64_t)(realtime_ns() / 1000 - date_us);
+/* Its clock showed the one date while ours showed the other. */
+static void set_clock(struct sync_inbox *inbox, struct sync_sender *sender, const struct arrival *arrival) {
+    sender->behind_us = (int64_t)(arrival->arrived_us - arrival->date_us);
     sender->proven_ns = monotonic_ns();
     sync_count(&inbox->sync->counters->proofs_taken, 1);
 }
@@ -102,7 +101,8 @@ static enum sync_rejection meet(struct sync_inbox *inbox, struct arrival *arriva
             challenge(inbox, arrival->head.sender, arrival->from);
         return SYNC_unproven;
     }
-    set_clock(inbox, sender, arrival->date_us);
+    inbox->asked = true;
+    set_clock(inbox, sender, arrival);
     sender->address = *arrival->from;
     sender->heard_ns = monotonic_ns();
     sender->catch_up_due = true;
@@ -224,7 +224,7 @@ static void take_message(struct sync_inbox *inbox, struct sync_sender *sender, s
         break;
     case SYNC_PROOF:
         if (is_proof(inbox, arrival, message))
-            set_clock(inbox, sender, arrival->date_us);
+            set_clock(inbox, sender, arrival);
         break;
     case SYNC_NEW:
         if (has_store)
@@ -235,6 +235,7 @@ static void take_message(struct sync_inbox *inbox, struct sync_sender *sender, s
             take_withdrawal(inbox, sender, message);
         break;
     case SYNC_GET:
+        inbox->asked = true;
         if (has_store)
             answer_pull(inbox, arrival, message);
         break;
@@ -276,7 +277,7 @@ static bool is_far(int64_t off_us) {
 
 /* How long a datagram was on its way, beyond the shortest since the last proof. False: it is not of this time. */
 static bool check_date(const struct sync_inbox *inbox, struct sync_sender *sender, struct arrival *arrival) {
-    arrival->lag_us = (int64_t)(realtime_ns() / 1000 - arrival->date_us - (uint64_t)sender->behind_us);
+    arrival->lag_us = (int64_t)(arrival->arrived_us - arrival->date_us - (uint64_t)sender->behind_us);
     if (is_far(arrival->lag_us))
         return holds_proof(inbox, arrival); /* its clock, or ours, was set */
     if (arrival->lag_us < 0) {
@@ -314,11 +315,11 @@ static enum sync_rejection hear(struct sync_inbox *inbox, struct sync_sender *se
     }
     sender->heard_ns = now_ns;
     sender->address = *arrival->from;
+    if (stream == SYNC_TO_ONE)
+        inbox->asked = true;
     while (sync_message_read(&arrival->messages, &message))
         take_message(inbox, sender, arrival, &message);
     OPENSSL_cleanse(&message.key, sizeof message.key);
-    if (arrival->new)
-        session_waits_wake(inbox->sync);
     if (arrival->messages.failed)
         return SYNC_malformed;
     if (arrival->catching_up)
@@ -343,16 +344,16 @@ static bool is_for_us(const struct sync_inbox *inbox, struct arrival *arrival) {
 }
 
 static struct sync_stranger *hear_stranger(struct sync_inbox *inbox, const struct arrival *arrival) {
-    int64_t off_us = (int64_t)(realtime_ns() / 1000 - arrival->date_us);
+    int64_t off_us = (int64_t)(arrival->arrived_us - arrival->date_us);
 
     return sync_strangers_hear(&inbox->strangers, &arrival->head,
                                is_far(off_us) ? SYNC_OF_ANOTHER_TIME : SYNC_OF_THIS_TIME, monotonic_ns());
 }
 
 static enum sync_rejection take_sealed(struct sync_inbox *inbox, const uint8_t *datagram, size_t length,
-                                       const struct address *from) {
+                                       const struct address *from, uint64_t arrived_us) {
     static uint8_t opened[SYNC_PACKET_BYTES_MAX];
-    struct arrival arrival = {.from = from};
+    struct arrival arrival = {.from = from, .arrived_us = arrived_us};
     enum sync_rejection rejection = sync_packet_read_head(datagram, length, &arrival.head);
     struct sync_sender *sender;
     EVP_CIPHER_CTX *cipher;
@@ -395,14 +396,15 @@ static enum sync_rejection take_stud(struct sync_inbox *inbox, const uint8_t *da
     return SYNC_TAKEN;
 }
 
-void sync_inbox_take(struct sync_inbox *inbox, const uint8_t *datagram, size_t length, const struct address *from) {
+void sync_inbox_take(struct sync_inbox *inbox, const uint8_t *datagram, size_t length, const struct address *from,
+                     uint64_t arrived_us) {
     struct sync_counters *counters = inbox->sync->counters;
     enum sync_rejection rejection;
 
     sync_count(&counters->datagrams_received, 1);
     sync_count(&counters->bytes_received, length);
     rejection = inbox->sync->sharing.format == SHARING_STUD ? take_stud(inbox, datagram, length)
-                                                            : take_sealed(inbox, datagram, length, from);
+                                                            : take_sealed(inbox, datagram, length, from, arrived_us);
     if (rejection != SYNC_TAKEN)
         count_rejection(inbox, rejection);
 }

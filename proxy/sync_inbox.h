@@ -12,14 +12,16 @@ struct sync_inbox {
     struct sync_catch_up catch_up;
     EVP_CIPHER_CTX *stranger; /* opens what a sender sends that is not known */
     struct sync_strangers strangers;
+    bool asked; /* set where a datagram was a question or an answer, or belongs to them */
 };
 
 /* False: the library failed. */
 bool sync_inbox_init(struct sync_inbox *inbox, struct ev_loop *loop, const struct session_sync *sync,
                      struct sync_outbox *outbox);
 
-/* Takes a datagram; length may be more than SYNC_PACKET_BYTES_MAX. */
-void sync_inbox_take(struct sync_inbox *inbox, const uint8_t *datagram, size_t length, const struct address *from);
+/* Takes a datagram, which arrived at this CLOCK_REALTIME; length may be more than SYNC_PACKET_BYTES_MAX. */
+void sync_inbox_take(struct sync_inbox *inbox, const uint8_t *datagram, size_t length, const struct address *from,
+                     uint64_t arrived_us);
 
 /* Now and then: forgets who is silent and what is over. */
 void sync_inbox_look_around(struct sync_inbox *inbox);

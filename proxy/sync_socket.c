@@ -45,6 +45,8 @@ int sync_socket_open(struct sharing *sharing) {
     /* Without the right to more, as much as there is. */
     if (!set(fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES))
         set(fd, SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER_BYTES);
+    /* How long it was on its way is known also where it lies here for some time. */
+    set(fd, SOL_SOCKET, SO_TIMESTAMPNS, 1);
     if ((!multicast || set(fd, SOL_SOCKET, SO_REUSEADDR, 1)) && bind(fd, own, sharing->own.length) == 0 &&
         getsockname(fd, own, &sharing->own.length) == 0 && (!multicast || join(fd, sharing)))
         return fd;
@@ -52,6 +54,12 @@ int sync_socket_open(struct sharing *sharing) {
     close(fd);
     errno = error;
     return -1;
+}
+
+bool sync_socket_has_more(int fd) {
+    uint8_t byte;
+
+    return recv(fd, &byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT) >= 0;
 }
 
 int sync_socket_targets(const struct sharing *sharing) {

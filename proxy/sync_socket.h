@@ -13,6 +13,9 @@
  */
 int sync_socket_open(struct sharing *sharing);
 
+/* Whether there is a datagram to be taken; it stays where it is. */
+bool sync_socket_has_more(int fd);
+
 /* One datagram to all peers, or to the group; how many of them the system took. */
 int sync_socket_send_all(int fd, const struct sharing *sharing, const uint8_t *datagram, size_t length);
 

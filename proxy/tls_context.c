@@ -61,7 +61,7 @@ static const char *set_up_resumption(SSL_CTX *context, struct tls_state *state, 
     tls_sessions_serve(&state->sessions, context);
     if (state->sessions.announcer)
         announcer.sync = sync;
-    if (sync && sync->sharing.pull_ns) {
+    if (sync && store) {
         state->waits = (struct session_waits){
             .sync = sync, .announcer = &announcer, .stateless_tickets = state->sessions.stateless_tickets};
         session_waits_serve();

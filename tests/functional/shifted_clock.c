@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/time.h>
 #include <time.h>
 
@@ -41,4 +42,20 @@ time_t time(time_t *result) {
     if (result)
         *result = now.tv_sec;
     return now.tv_sec;
+}
+
+/* The system dates by its own clock what has arrived. */
+int recvmmsg(int fd, struct mmsghdr *headers, unsigned count, int flags, struct timespec *limit) {
+    static int (*real)(int, struct mmsghdr *, unsigned, int, struct timespec *);
+    int received;
+
+    if (!real)
+        *(void **)&real = dlsym(RTLD_NEXT, "recvmmsg");
+    received = real(fd, headers, count, flags, limit);
+    for (int i = 0; i < received; i++) {
+        struct cmsghdr *control = CMSG_FIRSTHDR(&headers[i].msg_hdr);
+        if (control && control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_TIMESTAMPNS)
+            ((struct timespec *)(void *)CMSG_DATA(control))->tv_sec += shift_s();
+    }
+    return received;
 }
