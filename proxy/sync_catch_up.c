@@ -20,7 +20,7 @@ static void ask(struct sync_catch_up *catch_up) {
     uint8_t bytes[SYNC_PACKET_BYTES_MAX];
     struct writer writer = sync_outbox_writer(bytes, catch_up->id);
 
-    sync_message_write(&writer, &message);
+    sync_message_write(&writer, NULL, &message);
     sync_outbox_reply(catch_up->outbox, &catch_up->from->address, &writer);
     ev_timer_again(catch_up->loop, &catch_up->timer);
 }
@@ -99,7 +99,7 @@ bool sync_catch_up_write_keys(const struct session_sync *sync, struct writer *wr
                                        .expires_ms = list[i].expires_s * 1000,
                                        .key_use = uses[list[i].age + 1],
                                        .key = list[i].key};
-        all = sync_message_write(writer, &message) && all;
+        all = sync_message_write(writer, NULL, &message) && all;
         OPENSSL_cleanse(&message, sizeof message);
     }
     OPENSSL_cleanse(list, sizeof list);
@@ -109,9 +109,11 @@ bool sync_catch_up_write_keys(const struct session_sync *sync, struct writer *wr
 /* Sessions from that place on, as many as fit; where to go on, or 0. */
 static uint64_t write_sessions(struct session_store *store, uint64_t at, struct writer *writer) {
     static struct stored_session session;
+    static struct sync_session before;
     uint64_t now_s = realtime_ns() / NS_PER_S;
     bool alone = true;
 
+    before.length = 0;
     for (int looked_at = 0; looked_at < PLACES; looked_at++) {
         struct sync_message message = {.kind = SYNC_NEW, .id = session.id, .session = session.bytes};
         uint64_t here = at;
@@ -122,7 +124,7 @@ static uint64_t write_sessions(struct session_store *store, uint64_t at, struct 
             message.session_length = session.length;
             if (alone)
                 sync_outbox_widen(writer);
-            if (!sync_message_write(writer, &message))
+            if (!sync_message_write(writer, &before, &message))
                 return here;
             sync_outbox_narrow(writer);
             alone = false;
@@ -139,12 +141,12 @@ void sync_catch_up_answer(struct sync_outbox *outbox, const uint8_t *from, const
     struct sync_message message = {.kind = SYNC_CAUGHT_UP, .number = number};
 
     /* It comes first, though it is known last where to go on. */
-    sync_message_write(&writer, &message);
+    sync_message_write(&writer, NULL, &message);
     if (number == 0)
         sync_catch_up_write_keys(outbox->sync, &writer);
     if (outbox->sync->store)
         message.next = write_sessions(outbox->sync->store, number, &writer);
-    sync_message_write(&first, &message);
+    sync_message_write(&first, NULL, &message);
     sync_outbox_reply(outbox, to, &writer);
     OPENSSL_cleanse(bytes, sizeof bytes);
 }

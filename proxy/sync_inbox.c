@@ -41,7 +41,7 @@ static void reply(struct sync_inbox *inbox, const uint8_t *addressee, const stru
     uint8_t bytes[SYNC_PACKET_BYTES_MAX];
     struct writer writer = sync_outbox_writer(bytes, addressee);
 
-    if (sync_message_write(&writer, message))
+    if (sync_message_write(&writer, NULL, message))
         sync_outbox_reply(inbox->outbox, to, &writer);
 }
 
@@ -81,10 +81,12 @@ static void set_clock(struct sync_inbox *inbox, struct sync_sender *sender, cons
 
 /* A sender that is not known: nothing of it is taken but a proof. */
 static enum sync_rejection meet(struct sync_inbox *inbox, struct arrival *arrival) {
+    static struct sync_session before;
     struct sync_sender *sender = NULL;
     struct sync_message message;
 
-    while (sync_message_read(&arrival->messages, &message)) {
+    before.length = 0;
+    while (sync_message_read(&arrival->messages, &before, &message)) {
         if (message.kind == SYNC_CHALLENGE && sync_stranger_reply(arrival->stranger, SYNC_REPLY_PROOF, monotonic_ns()))
             answer_challenge(inbox, arrival, &message);
         if (!is_proof(inbox, arrival, &message))
@@ -191,7 +193,7 @@ static void answer_pull(struct sync_inbox *inbox, const struct arrival *arrival,
         return;
     answer.expires_ms = expires_s * 1000;
     sync_outbox_widen(&writer);
-    if (sync_message_write(&writer, &answer))
+    if (sync_message_write(&writer, NULL, &answer))
         sync_outbox_reply(inbox->outbox, arrival->from, &writer);
     sync_count(&inbox->sync->counters->pulls_answered, 1);
 }
@@ -262,10 +264,12 @@ static void count_lag(struct sync_counters *counters, uint64_t lag_us) {
 }
 
 static bool holds_proof(const struct sync_inbox *inbox, const struct arrival *arrival) {
+    static struct sync_session before;
     struct reader messages = arrival->messages;
     struct sync_message message;
 
-    while (sync_message_read(&messages, &message))
+    before.length = 0;
+    while (sync_message_read(&messages, &before, &message))
         if (is_proof(inbox, arrival, &message))
             return true;
     return false;
@@ -298,6 +302,7 @@ static void challenge_misdated(struct sync_inbox *inbox, struct sync_sender *sen
 
 /* A sender that is known. */
 static enum sync_rejection hear(struct sync_inbox *inbox, struct sync_sender *sender, struct arrival *arrival) {
+    static struct sync_session before;
     struct sync_counters *counters = inbox->sync->counters;
     uint64_t now_ns = monotonic_ns(), not_counted = 0;
     uint32_t stream = arrival->head.stream;
@@ -317,7 +322,8 @@ static enum sync_rejection hear(struct sync_inbox *inbox, struct sync_sender *se
     sender->address = *arrival->from;
     if (stream == SYNC_TO_ONE)
         inbox->asked = true;
-    while (sync_message_read(&arrival->messages, &message))
+    before.length = 0;
+    while (sync_message_read(&arrival->messages, &before, &message))
         take_message(inbox, sender, arrival, &message);
     OPENSSL_cleanse(&message.key, sizeof message.key);
     if (arrival->messages.failed)

@@ -1,14 +1,34 @@
 /* SPDX-License-Identifier: MIT */
 #include "sync_message.h"
 
-#include "session_store.h"
+/* Where the ID is in its session: most have it in them. */
+#define NOWHERE UINT16_MAX
 
 static void write_id(struct writer *writer, const struct sync_message *message) {
     writer_u8(writer, (uint8_t)message->id_length);
     writer_bytes(writer, message->id, message->id_length);
 }
 
-static void write_body(struct writer *writer, const struct sync_message *message) {
+/* NULL: it is not in its session. */
+static const uint8_t *find_id(const struct sync_message *message) {
+    for (size_t at = 0; at + message->id_length <= message->session_length; at++)
+        if (memcmp(message->session + at, message->id, message->id_length) == 0)
+            return message->session + at;
+    return NULL;
+}
+
+static void write_new(struct writer *writer, const struct sync_session *before, const struct sync_message *message) {
+    const uint8_t *inside = find_id(message);
+
+    writer_u64(writer, message->expires_ms);
+    sync_session_write(writer, before, message->session, message->session_length);
+    writer_u8(writer, (uint8_t)message->id_length);
+    writer_u16(writer, inside ? (uint16_t)(inside - message->session) : NOWHERE);
+    if (!inside)
+        writer_bytes(writer, message->id, message->id_length);
+}
+
+static void write_body(struct writer *writer, const struct sync_session *before, const struct sync_message *message) {
     switch (message->kind) {
     case SYNC_CHALLENGE:
     case SYNC_PROOF:
@@ -17,9 +37,7 @@ static void write_body(struct writer *writer, const struct sync_message *message
             writer_u64(writer, message->number);
         break;
     case SYNC_NEW:
-        writer_u64(writer, message->expires_ms);
-        write_id(writer, message);
-        writer_bytes(writer, message->session, message->session_length);
+        write_new(writer, before, message);
         break;
     case SYNC_DEL:
         writer_u64(writer, message->expires_ms);
@@ -44,25 +62,48 @@ static void write_body(struct writer *writer, const struct sync_message *message
     }
 }
 
-bool sync_message_write(struct writer *writer, const struct sync_message *message) {
+bool sync_message_write(struct writer *writer, struct sync_session *before, const struct sync_message *message) {
     struct writer attempt = *writer;
     size_t begin;
 
     writer_u8(&attempt, message->kind);
     begin = writer_begin(&attempt, 2);
-    write_body(&attempt, message);
+    write_body(&attempt, before, message);
     writer_end(&attempt, begin, 2);
     if (attempt.full)
         return false;
     *writer = attempt;
+    if (message->kind == SYNC_NEW && before) {
+        before->length = message->session_length;
+        memcpy(before->bytes, message->session, message->session_length);
+    }
     return true;
+}
+
+static void check_id(struct reader *body, const struct sync_message *message) {
+    if (message->id_length < 1 || message->id_length > SESSION_ID_MAX)
+        body->failed = true;
 }
 
 static void read_id(struct reader *body, struct sync_message *message) {
     message->id_length = reader_u8(body);
     message->id = reader_take(body, message->id_length);
-    if (message->id_length < 1 || message->id_length > SESSION_ID_MAX)
+    check_id(body, message);
+}
+
+static void read_new(struct reader *body, struct sync_session *before, struct sync_message *message) {
+    size_t place;
+
+    message->expires_ms = reader_u64(body);
+    sync_session_read(body, before);
+    message->session = before->bytes;
+    message->session_length = before->length;
+    message->id_length = reader_u8(body);
+    place = reader_u16(body);
+    message->id = place == NOWHERE ? reader_take(body, message->id_length) : before->bytes + place;
+    if (place != NOWHERE && place + message->id_length > before->length)
         body->failed = true;
+    check_id(body, message);
 }
 
 static void read_key(struct reader *body, struct sync_message *message) {
@@ -82,7 +123,7 @@ static void read_key(struct reader *body, struct sync_message *message) {
 }
 
 /* False: the kind is not known. body->failed, or something left over: the message is broken. */
-static bool read_body(struct reader *body, struct sync_message *message) {
+static bool read_body(struct reader *body, struct sync_session *before, struct sync_message *message) {
     switch (message->kind) {
     case SYNC_CHALLENGE:
     case SYNC_PROOF:
@@ -91,12 +132,7 @@ static bool read_body(struct reader *body, struct sync_message *message) {
             message->number = reader_u64(body);
         return true;
     case SYNC_NEW:
-        message->expires_ms = reader_u64(body);
-        read_id(body, message);
-        message->session_length = body->left;
-        message->session = reader_take(body, body->left);
-        if (message->session_length == 0)
-            body->failed = true;
+        read_new(body, before, message);
         return true;
     case SYNC_DEL:
         message->expires_ms = reader_u64(body);
@@ -121,7 +157,7 @@ static bool read_body(struct reader *body, struct sync_message *message) {
     }
 }
 
-bool sync_message_read(struct reader *reader, struct sync_message *message) {
+bool sync_message_read(struct reader *reader, struct sync_session *before, struct sync_message *message) {
     while (reader->left && !reader->failed) {
         struct reader body;
 
@@ -131,7 +167,7 @@ bool sync_message_read(struct reader *reader, struct sync_message *message) {
             reader->failed = true;
             return false;
         }
-        if (!read_body(&body, message))
+        if (!read_body(&body, before, message))
             continue;
         if (reader_is_done(&body))
             return true;

@@ -11,12 +11,13 @@
  */
 #include "bytes.h"
 #include "sync_packet.h"
+#include "sync_session.h"
 #include "ticket_key_file.h"
 
 enum sync_kind {
     SYNC_CHALLENGE = 1, /* to one: prove that you are alive. nonce */
     SYNC_PROOF,         /* the answer. nonce, number: the next of SYNC_TO_ALL */
-    SYNC_NEW,           /* expires_ms, id, session */
+    SYNC_NEW,           /* expires_ms, session (sync_session.h), length of id, its place in session, or none and id */
     SYNC_DEL,           /* expires_ms: until when it is to be remembered; id */
     SYNC_GET,           /* id: whoever has it is asked for it */
     SYNC_CATCH_UP,      /* to one: what do you have from here on? number: 0 at first, then what SYNC_CAUGHT_UP says */
@@ -42,13 +43,16 @@ struct sync_message {
 
 #define SYNC_NONCE_BYTES 16
 
-/* True: it is written. False: no room; nothing was. */
-bool sync_message_write(struct writer *writer, const struct sync_message *message);
+/*
+ * True: it is written. False: no room; nothing was. before: the session before this message in the same datagram, of
+ * length 0 at its beginning, and then this function's own; NULL where no other session is written to it.
+ */
+bool sync_message_write(struct writer *writer, struct sync_session *before, const struct sync_message *message);
 
 /*
- * True: the next message that is known, which points into what is read. False: there is no other, and reader->failed
- * if what is there is none.
+ * True: the next message that is known, which points into what is read, and into before, which is as above. False:
+ * there is no other, and reader->failed if what is there is none.
  */
-bool sync_message_read(struct reader *reader, struct sync_message *message);
+bool sync_message_read(struct reader *reader, struct sync_session *before, struct sync_message *message);
 
 #endif

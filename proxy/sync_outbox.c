@@ -29,6 +29,7 @@ bool sync_outbox_init(struct sync_outbox *outbox, const struct session_sync *syn
     outbox->sync = sync;
     outbox->seal = EVP_CIPHER_CTX_new();
     outbox->batch = new_batch(outbox->bytes);
+    outbox->before.length = 0;
     return outbox->seal && sync_cipher_set(outbox->seal, sync->keys, sync->id, true);
 }
 
@@ -57,6 +58,7 @@ void sync_outbox_beat(struct sync_outbox *outbox) {
     size_t length = seal(outbox, SYNC_TO_ALL, outbox->batch_date_us, &outbox->batch, datagram);
 
     outbox->batch = new_batch(outbox->bytes);
+    outbox->before.length = 0;
     outbox->batch_date_us = 0;
     sync_outbox_count(sync, length, length ? sync_socket_send_all(sync->fd, &sync->sharing, datagram, length) : 0,
                       sync_socket_targets(&sync->sharing));
@@ -68,10 +70,10 @@ void sync_outbox_flush(struct sync_outbox *outbox) {
 }
 
 void sync_outbox_add(struct sync_outbox *outbox, const struct sync_message *message, uint64_t born_us) {
-    if (!sync_message_write(&outbox->batch, message)) {
+    if (!sync_message_write(&outbox->batch, &outbox->before, message)) {
         sync_outbox_flush(outbox);
         sync_outbox_widen(&outbox->batch);
-        if (!sync_message_write(&outbox->batch, message))
+        if (!sync_message_write(&outbox->batch, &outbox->before, message))
             return; /* longer than any message that we make */
     }
     if (born_us && (!outbox->batch_date_us || born_us < outbox->batch_date_us))

@@ -9,7 +9,8 @@ struct sync_outbox {
     const struct session_sync *sync;
     EVP_CIPHER_CTX *seal;
     struct writer batch;
-    uint64_t batch_date_us; /* 0: that of its sending */
+    struct sync_session before; /* the last one in it */
+    uint64_t batch_date_us;     /* 0: that of its sending */
     uint8_t bytes[SYNC_PACKET_BYTES_MAX];
 };
 

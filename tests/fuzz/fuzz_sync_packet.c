@@ -29,7 +29,7 @@ static void take(const uint8_t *datagram, size_t length) {
 
     for (int reason = 0; reason < SYNC_REJECTION_COUNT; reason++)
         before += sync.counters->rejected[reason];
-    sync_inbox_take(&inbox, datagram, length, &from);
+    sync_inbox_take(&inbox, datagram, length, &from, realtime_ns() / 1000);
     for (int reason = 0; reason < SYNC_REJECTION_COUNT; reason++)
         after += sync.counters->rejected[reason];
     check(sync.counters->datagrams_received == received + 1 && after >= before);
@@ -57,7 +57,7 @@ static void meet(void) {
     struct writer writer = writer_of(bytes, sizeof bytes);
 
     sync_senders_nonce(&inbox.senders, peer_sync.id, monotonic_ns(), nonce);
-    sync_message_write(&writer, &proof);
+    sync_message_write(&writer, NULL, &proof);
     take_sealed(SYNC_TO_ONE, bytes, writer.length);
     check(sync_senders_find(&inbox.senders, peer_sync.id) != NULL);
 }

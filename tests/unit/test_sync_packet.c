@@ -139,6 +139,13 @@ static const struct sync_message all[] = {
      .id_length = 16,
      .session = head.sender,
      .session_length = 9},
+    {.kind = SYNC_NEW,
+     .expires_ms = 6,
+     .id = head.sender + 2,
+     .id_length = 3,
+     .session = head.sender,
+     .session_length = 12},
+    {.kind = SYNC_NEW, .expires_ms = 7, .id = head.sender, .id_length = 1, .session = head.sender, .session_length = 2},
     {.kind = SYNC_DEL, .expires_ms = UINT64_MAX, .id = head.sender, .id_length = 1},
     {.kind = SYNC_GET, .id = head.sender, .id_length = 16},
     {.kind = SYNC_CATCH_UP, .number = 3},
@@ -150,11 +157,14 @@ static const struct sync_message all[] = {
     {.kind = SYNC_TICKET_KEY, .expires_ms = 8, .key = {"another of them ", "cipher", "mac", 16}},
 };
 
+static struct sync_session before;
+
 static size_t write_all(uint8_t *bytes, size_t size) {
     struct writer writer = writer_of(bytes, size);
 
+    before.length = 0;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        if (!sync_message_write(&writer, &all[i]))
+        if (!sync_message_write(&writer, &before, &all[i]))
             break;
     assert_false(writer.full);
     return writer.length;
@@ -170,8 +180,9 @@ static void messages_are_read_as_they_were_written(void **state) {
     struct reader reader = reader_of(bytes, write_all(bytes, sizeof bytes));
     struct sync_message message;
 
+    before.length = 0;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        assert_true(sync_message_read(&reader, &message));
+        assert_true(sync_message_read(&reader, &before, &message));
         assert_int_equal(message.kind, all[i].kind);
         assert_true(message.number == all[i].number && message.next == all[i].next);
         assert_true(message.expires_ms == all[i].expires_ms && message.key_use == all[i].key_use);
@@ -182,7 +193,7 @@ static void messages_are_read_as_they_were_written(void **state) {
         assert_true(same_bytes(message.nonce, all[i].nonce, SYNC_NONCE_BYTES));
         assert_memory_equal(&message.key, &all[i].key, sizeof message.key);
     }
-    assert_false(sync_message_read(&reader, &message));
+    assert_false(sync_message_read(&reader, &before, &message));
     assert_true(reader_is_done(&reader));
 }
 
@@ -197,7 +208,8 @@ static void messages_that_are_cut_off_are_refused(void **state) {
         struct sync_message message;
         size_t count = 0;
 
-        while (sync_message_read(&reader, &message))
+        before.length = 0;
+        while (sync_message_read(&reader, &before, &message))
             count++;
         assert_true(count >= whole);
         whole = count;
@@ -216,7 +228,8 @@ static void what_has_no_room_is_not_begun(void **state) {
         struct reader reader = reader_of(bytes, write_all(bytes, size));
         struct sync_message message;
 
-        while (sync_message_read(&reader, &message))
+        before.length = 0;
+        while (sync_message_read(&reader, &before, &message))
             ;
         assert_true(reader_is_done(&reader));
     }
@@ -228,9 +241,9 @@ static void a_kind_that_is_not_known_is_passed_over(void **state) {
     struct reader reader = reader_of(bytes, sizeof bytes);
     struct sync_message message;
 
-    assert_true(sync_message_read(&reader, &message));
+    assert_true(sync_message_read(&reader, &before, &message));
     assert_int_equal(message.kind, SYNC_GET);
-    assert_false(sync_message_read(&reader, &message));
+    assert_false(sync_message_read(&reader, &before, &message));
     assert_true(reader_is_done(&reader));
 }
 
@@ -243,7 +256,8 @@ static void broken_messages_are_refused(void **state) {
         {"\5\0\1\0", 4},                                     /* an ID of no bytes */
         {"\5\0\42\41aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 37}, /* of 33 */
         {"\5\0\3\1aa", 6},                                   /* something left over */
-        {"\3\0\12\0\0\0\0\0\0\0\0\1a", 13},                  /* a session of no bytes */
+        {"\3\0\16\0\0\0\0\0\0\0\0\0\0\1\377\377a", 17},      /* a session of no bytes */
+        {"\3\0\20\0\0\0\0\0\0\0\0\0\1\0\1s\2\0\0", 19},      /* an ID that is not all inside its session */
         {"\6\0\7\0\0\0\0\0\0\0", 10},                        /* half a number */
         {"\10\0\31\0\0\0\0\0\0\0\0\0name of sixteen.", 28},  /* a key without secrets */
         {"\5", 1},
@@ -253,7 +267,7 @@ static void broken_messages_are_refused(void **state) {
         struct reader reader = reader_of((const uint8_t *)broken[i].bytes, broken[i].length);
         struct sync_message message;
 
-        assert_false(sync_message_read(&reader, &message));
+        assert_false(sync_message_read(&reader, &before, &message));
         assert_true(reader.failed);
     }
 }
