@@ -19,6 +19,10 @@ bool shared_memory_fits(size_t bytes) {
     return memory != MAP_FAILED && munmap(memory, bytes) == 0;
 }
 
+void shared_memory_populate(void *memory, size_t bytes) {
+    (void)madvise(memory, bytes, MADV_POPULATE_WRITE);
+}
+
 void *shared_memory_new(size_t bytes) {
     void *memory = map(bytes);
 

@@ -16,4 +16,10 @@ void *shared_memory_new(size_t bytes);
  */
 bool shared_memory_fits(size_t bytes);
 
+/*
+ * So much of it, from its beginning, is there for this process from now on, and not page by page as it is first used,
+ * which costs several microseconds each time. A system that cannot do it does not.
+ */
+void shared_memory_populate(void *memory, size_t bytes);
+
 #endif

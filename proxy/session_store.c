@@ -13,6 +13,8 @@
 /* Below this, one shard: a small cache must hold as many sessions as it was given, however their IDs fall. */
 #define SESSIONS_TO_SHARD 4096
 #define SHARDS            16
+/* A store of no more is there from the start: 20000 sessions take 12 MB. */
+#define POPULATED_MAX (16 << 20)
 /* Of the processor's cache, and what is fetched of a slot before it is known that it is the one. */
 #define LINE_BYTES  64
 #define USUAL_BYTES 256
@@ -87,6 +89,18 @@ struct session_store *session_store_new(uint64_t sessions, size_t session_bytes)
     for (uint32_t i = 0; i < shards; i++)
         shard_init(&store->shard[i], (uint32_t)((sessions + shards - 1) / shards), session_bytes);
     return store;
+}
+
+void session_store_begin(const struct session_store *store) {
+    for (uint32_t i = 0; i < store->shards; i++) {
+        const struct shard *shard = &store->shard[i];
+        size_t bytes = (shard->slots + (size_t)1) * shard->slot_bytes;
+        if (bytes * store->shards > POPULATED_MAX)
+            break;
+        shared_memory_populate(shard->bucket, shard->buckets * sizeof *shard->bucket);
+        shared_memory_populate(shard->link, (shard->slots + (size_t)1) * sizeof *shard->link);
+        shared_memory_populate(shard->memory, bytes);
+    }
 }
 
 /* FNV-1a. The IDs are random bytes of our own making, but a client may send what it likes in a ClientHello. */

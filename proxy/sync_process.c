@@ -55,11 +55,14 @@ static void time_passed(struct ev_loop *loop, ev_timer *timer, int events) {
     sync_flood_look(&process->flood);
     if (process->sync->sharing.format != SHARING_STUD)
         tell_of_us(process);
+    sync_receiver_awake(&process->receiver);
 }
 
 static bool set_up(struct sync_process *process) {
     const struct session_sync *sync = process->sync;
 
+    if (sync->store)
+        session_store_begin(sync->store);
     foreign_keys_begin(sync->foreign_keys);
     sync_flood_begin(&process->flood, sync);
     return sync_outbox_init(&process->outbox, sync) &&
