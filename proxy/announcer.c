@@ -8,11 +8,11 @@
 #define TOLD_AGAIN   2
 #define TELL_AGAIN_S 0.1
 /*
- * A datagram costs more than a session, here and where it wakes somebody up: what is born within this time shares one.
- * So however many there are, they take no more than so many datagrams a second, until those are full. Half of it would
- * bring the usual session sooner, but as many come late: those of a worker that is kept from its CPU meanwhile.
+ * A datagram costs more than a session, here and there: what is born within this time shares one. So however many there
+ * are, they take no more than so many datagrams a second, until those are full. Others wait for them no longer than
+ * this, but those of a worker that is kept from its CPU meanwhile come later.
  */
-#define COLLECT_US 1000
+#define COLLECT_US 1500
 
 static void look_again(struct announcer *announcer, uint64_t in_us) {
     ev_timer_set(&announcer->collect, (ev_tstamp)in_us / 1e6, 0.);

@@ -14,7 +14,7 @@
 /* Datagrams that come within this time of each other make it rest, for as long at first. */
 #define REST_S 0.0125
 /* Withdrawals wait for no longer. */
-#define LONGEST_REST_S 0.05
+#define LONGEST_REST_S  0.1
 #define SHORTEST_REST_S 0.001
 /* After what had to do with an answer, more of it may be to come. */
 #define ANSWERS_S 0.1
@@ -119,12 +119,19 @@ static void rested(struct ev_loop *loop, ev_timer *timer, int events) {
         return;
     }
     receiver->came = ev_now(loop);
-    if (is_much(count) || receiver->taken > receiver->room / 4)
+    if (is_much(count) || receiver->taken > receiver->room / 2)
         rest(receiver, SHORTEST_REST_S);
+    else if (receiver->taken > receiver->room / 4 && timer->repeat > SHORTEST_REST_S)
+        rest(receiver, timer->repeat / 2);
     else if (receiver->taken < receiver->room / 8 && timer->repeat < LONGEST_REST_S)
         rest(receiver, timer->repeat * 2);
     else
         rest(receiver, timer->repeat);
+}
+
+void sync_receiver_awake(struct sync_receiver *receiver) {
+    if (ev_is_active(&receiver->rest))
+        rested(receiver->loop, &receiver->rest, 0);
 }
 
 /* A client waits for what may lie there. */

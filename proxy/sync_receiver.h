@@ -15,8 +15,8 @@ struct sync_receiver {
     struct ev_loop *loop;
     const struct session_sync *sync;
     struct sync_inbox *inbox;
-    int room;             /* datagrams that the socket can hold */
-    int taken;            /* in this rest, and those that it began with */
+    int room;              /* datagrams that the socket can hold */
+    int taken;             /* in this rest, and those that it began with */
     ev_tstamp came, asked; /* last: any, and one that had something to do with an answer */
     ev_io datagrams, hurry;
     ev_timer rest;
@@ -25,5 +25,8 @@ struct sync_receiver {
 /* In the process that alone reads the socket; the inbox has been initialised. */
 void sync_receiver_begin(struct sync_receiver *receiver, struct ev_loop *loop, const struct session_sync *sync,
                          struct sync_inbox *inbox);
+
+/* The process is awake for another reason: what lies there is taken with it. */
+void sync_receiver_awake(struct sync_receiver *receiver);
 
 #endif

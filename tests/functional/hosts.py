@@ -173,6 +173,17 @@ def by_id(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2) -> ssl.SSLContext:
     return context
 
 
+def hello_for(session: bytes) -> bytes:
+    """A ClientHello of TLS 1.2 that asks for this session."""
+    waiting = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        by_id().wrap_bio(ssl.MemoryBIO(), waiting).do_handshake()
+    whole = waiting.read()
+    body = whole[9:43] + bytes([len(session)]) + session + whole[44 + whole[43]:]
+    handshake = b"\x01" + len(body).to_bytes(3, "big") + body
+    return whole[:3] + len(handshake).to_bytes(2, "big") + handshake
+
+
 def visit(server: Running, context: ssl.SSLContext,
           session: ssl.SSLSession | None = None) -> tuple[bool, ssl.SSLSession]:
     """Whether the session was resumed, and the one to resume next."""

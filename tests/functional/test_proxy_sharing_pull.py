@@ -8,7 +8,7 @@ import ssl
 
 import pytest
 
-from hosts import applied, by_id, farm, is_to_all, rejected, shared, visit
+from hosts import applied, by_id, farm, hello_for, is_to_all, rejected, shared, visit
 from proxies import backend, client_context, counters, echo, eventually, nobody, proxy
 
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
@@ -45,17 +45,6 @@ def test_a_session_that_is_known_to_be_dead_is_not_asked_for(ecdsa: str) -> None
         for server in hosts.hosts:
             assert visit(server, context, session)[0] is False
             assert counters(server)["session_pulls"] == shared(server)["pulls_asked"] == 0
-
-
-def hello_for(session: bytes) -> bytes:
-    """A ClientHello of TLS 1.2 that asks for this session."""
-    waiting = ssl.MemoryBIO()
-    with contextlib.suppress(ssl.SSLWantReadError):
-        by_id().wrap_bio(ssl.MemoryBIO(), waiting).do_handshake()
-    whole = waiting.read()
-    body = whole[9:43] + bytes([len(session)]) + session + whole[44 + whole[43]:]
-    handshake = b"\x01" + len(body).to_bytes(3, "big") + body
-    return whole[:3] + len(handshake).to_bytes(2, "big") + handshake
 
 
 def test_clients_that_leave_while_they_wait_and_those_that_stay(ecdsa: str) -> None:
