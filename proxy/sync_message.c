@@ -100,10 +100,13 @@ static void read_new(struct reader *body, struct sync_session *before, struct sy
     message->session_length = before->length;
     message->id_length = reader_u8(body);
     place = reader_u16(body);
-    message->id = place == NOWHERE ? reader_take(body, message->id_length) : before->bytes + place;
-    if (place != NOWHERE && place + message->id_length > before->length)
-        body->failed = true;
     check_id(body, message);
+    if (place == NOWHERE)
+        message->id = reader_take(body, message->id_length);
+    else if (place + message->id_length <= before->length)
+        message->id = before->bytes + place;
+    else
+        body->failed = true;
 }
 
 static void read_key(struct reader *body, struct sync_message *message) {
