@@ -205,6 +205,9 @@ static int run_worker(const struct prefork_worker *self, struct ev_loop *loop, v
     listeners_keep(&current->listeners, self->index);
     if (master->stats_listener >= 0)
         close(master->stats_listener);
+    for (size_t i = 0; i < sizeof master->store / sizeof *master->store; i++)
+        if (master->store[i])
+            session_store_begin(master->store[i]);
     tls_contexts_begin(&current->tls, worker.counters, self->slot, loop);
     access_log_start(&worker.access_log, loop, current->access_log,
                      (enum access_log_format)current->settings->log_format, worker.counters);

@@ -38,7 +38,7 @@ struct shard {
     pthread_mutex_t lock;
     uint32_t slots, buckets; /* buckets: a power of two */
     uint32_t free, oldest, newest;
-    uint32_t touched; /* slots above this number were never used: a store takes memory as it fills */
+    uint32_t touched; /* slots above this number were never used: a large store takes memory as it fills */
     uint32_t count;
     uint32_t *bucket;  /* the same address in every worker: mapped before the fork */
     struct link *link; /* of the slots; slot 0 is not used */
@@ -95,8 +95,8 @@ void session_store_begin(const struct session_store *store) {
     for (uint32_t i = 0; i < store->shards; i++) {
         const struct shard *shard = &store->shard[i];
         size_t bytes = (shard->slots + (size_t)1) * shard->slot_bytes;
-        if (bytes * store->shards > POPULATED_MAX)
-            break;
+        if (bytes > POPULATED_MAX / store->shards)
+            return; /* all are as large */
         shared_memory_populate(shard->bucket, shard->buckets * sizeof *shard->bucket);
         shared_memory_populate(shard->link, (shard->slots + (size_t)1) * sizeof *shard->link);
         shared_memory_populate(shard->memory, bytes);

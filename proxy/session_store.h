@@ -30,8 +30,8 @@ struct session_store;
 struct session_store *session_store_new(uint64_t sessions, size_t session_bytes);
 
 /*
- * In each process that is to use it. The memory of a store of usual size is there from now on; a large one takes memory
- * as it fills.
+ * In each process that is to use it, once. The memory of a store of usual size is there from now on; a large one takes
+ * memory as it fills.
  */
 void session_store_begin(const struct session_store *store);
 

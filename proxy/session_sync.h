@@ -9,8 +9,8 @@
  *
  * A worker sends what it has to tell itself (announcer.h). All processes of a host are one sender: they have one key,
  * and the numbers of datagrams in shared memory. To be woken costs more than to take a datagram, so what has come lies
- * in the socket for a while where much comes (sync_process.h); a worker that misses a session has it taken at once
- * (session_wait.h). So a session is there, for whoever asks, from the moment that its datagram has come.
+ * in the socket for a while where much comes (sync_receiver.h); a worker that misses a session has it taken at once
+ * (session_wait.h). So whoever asks finds a session from the moment on that its datagram has come.
  */
 #include "foreign_keys.h"
 #include "session_store.h"

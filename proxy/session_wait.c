@@ -21,7 +21,6 @@
 
 /* A ClientHello that waits. It belongs to its SSL, and ends with it at the latest. */
 struct session_wait {
-    struct session_waits *waits;
     struct session_wait *previous, *next;
     int fd;
     bool waiting;
@@ -33,15 +32,24 @@ struct session_wait {
 
 static int wait_index = -1;
 
-static void stop_waiting(struct session_wait *wait) {
-    struct session_waits *waits = wait->waits;
+/* Those of a worker, of all its contexts: one of them alone would take the others' wakening. */
+static struct {
+    struct session_sync *sync;
+    struct ev_loop *loop; /* of session_waits_begin; before it NULL */
+    struct worker_counters *counters;
+    int slot;
+    int count;
+    struct session_wait *first;
+    ev_io answered;
+} worker;
 
+static void stop_waiting(struct session_wait *wait) {
     if (!wait->waiting)
         return;
     wait->waiting = false;
-    waits->count--;
-    ev_timer_stop(waits->loop, &wait->timer);
-    *(wait->previous ? &wait->previous->next : &waits->first) = wait->next;
+    worker.count--;
+    ev_timer_stop(worker.loop, &wait->timer);
+    *(wait->previous ? &wait->previous->next : &worker.first) = wait->next;
     if (wait->next)
         wait->next->previous = wait->previous;
 }
@@ -57,7 +65,7 @@ static void free_wait(void *parent, void *wait, CRYPTO_EX_DATA *data, int index,
 /* The connection's watcher has it shake hands again. */
 static void go_on(struct session_wait *wait) {
     stop_waiting(wait);
-    ev_feed_fd_event(wait->waits->loop, wait->fd, EV_READ);
+    ev_feed_fd_event(worker.loop, wait->fd, EV_READ);
 }
 
 static void time_is_over(struct ev_loop *loop, ev_timer *timer, int events) {
@@ -65,46 +73,45 @@ static void time_is_over(struct ev_loop *loop, ev_timer *timer, int events) {
     go_on(timer->data);
 }
 
-static enum session_presence look(const struct session_waits *waits, const uint8_t *id, size_t id_length) {
-    return session_store_look(waits->sync->store, id, id_length, realtime_ns() / NS_PER_S);
+static enum session_presence look(const uint8_t *id, size_t id_length) {
+    return session_store_look(worker.sync->store, id, id_length, realtime_ns() / NS_PER_S);
 }
 
 /* Whoever waits from here on is woken; what came just before is seen by looking. */
-static void ask_to_be_woken(const struct session_waits *waits) {
-    __atomic_store_n(&waits->sync->waiting[waits->slot], 1, __ATOMIC_SEQ_CST);
+static void ask_to_be_woken(void) {
+    __atomic_store_n(&worker.sync->waiting[worker.slot], 1, __ATOMIC_SEQ_CST);
 }
 
-static bool pulls(const struct session_waits *waits) {
-    return waits->sync->sharing.pull_ns > 0;
+static bool pulls(void) {
+    return worker.sync->sharing.pull_ns > 0;
 }
 
-static uint64_t takes(const struct session_waits *waits) {
-    return __atomic_load_n(waits->sync->takes, __ATOMIC_SEQ_CST);
+static uint64_t takes(void) {
+    return __atomic_load_n(worker.sync->takes, __ATOMIC_SEQ_CST);
 }
 
 /* Nothing more is to be expected. */
 static bool is_over(const struct session_wait *wait) {
-    return !pulls(wait->waits) && takes(wait->waits) >= wait->takes;
+    return !pulls() && takes() >= wait->takes;
 }
 
 static void something_came(struct ev_loop *loop, ev_io *watcher, int events) {
     (void)loop, (void)events;
-    struct session_waits *waits = watcher->data;
     struct session_wait *next;
     uint64_t count;
 
     (void)!read(watcher->fd, &count, sizeof count);
-    if (waits->first)
-        ask_to_be_woken(waits);
-    for (struct session_wait *wait = waits->first; wait; wait = next) {
+    if (worker.first)
+        ask_to_be_woken();
+    for (struct session_wait *wait = worker.first; wait; wait = next) {
         bool over = is_over(wait);
-        enum session_presence presence = look(waits, wait->id, wait->id_length);
+        enum session_presence presence = look(wait->id, wait->id_length);
 
         next = wait->next;
         if (presence == SESSION_NOT_THERE && !over)
             continue;
         if (presence == SESSION_GOOD)
-            stats_add(pulls(waits) ? &waits->counters->session_pulls_found : &waits->counters->session_waits_found, 1);
+            stats_add(pulls() ? &worker.counters->session_pulls_found : &worker.counters->session_waits_found, 1);
         go_on(wait);
     }
 }
@@ -169,61 +176,61 @@ static size_t find_id(const struct session_waits *waits, SSL *ssl, const uint8_t
     return length <= SESSION_ID_MAX ? length : 0;
 }
 
-/* After nothing was found, so many takes before: it may have been on its way into the store, or lie unread. */
-static bool may_have_come(const struct session_waits *waits, uint64_t takes_before) {
-    return takes_before % 2 || takes(waits) != takes_before || sync_socket_has_more(waits->sync->fd);
+/*
+ * After nothing was found, so many takes before: it may have been on its way into the store, or lie unread. In this
+ * order: what a take that begins meanwhile has taken out of the socket is seen by there having been another take.
+ */
+static bool may_have_come(uint64_t takes_before) {
+    return takes_before % 2 || sync_socket_has_more(worker.sync->fd) || takes() != takes_before;
 }
 
 /* The others are asked. How long it is to be waited for. */
-static uint64_t begin_pull(const struct session_wait *wait) {
-    struct session_waits *waits = wait->waits;
-
+static uint64_t begin_pull(const struct session_waits *waits, const struct session_wait *wait) {
     announcer_get(waits->announcer, wait->id, wait->id_length);
-    stats_add(&waits->counters->session_pulls, 1);
-    return waits->sync->sharing.pull_ns;
+    stats_add(&worker.counters->session_pulls, 1);
+    return worker.sync->sharing.pull_ns;
 }
 
 /* The same. */
 static uint64_t hurry(struct session_wait *wait) {
-    const struct session_waits *waits = wait->waits;
     const uint64_t one = 1;
 
     /* One that has begun already may have passed it by. */
-    wait->takes = (takes(waits) + 1) / 2 * 2 + 2;
-    (void)!write(waits->sync->hurry, &one, sizeof one);
-    stats_add(&waits->counters->session_waits, 1);
+    wait->takes = (takes() + 1) / 2 * 2 + 2;
+    (void)!write(worker.sync->hurry, &one, sizeof one);
+    stats_add(&worker.counters->session_waits, 1);
     return UNREAD_NS;
 }
 
 /* False: it cannot be waited for. */
-static bool begin_wait(struct session_waits *waits, SSL *ssl, const uint8_t *id, size_t id_length) {
+static bool begin_wait(const struct session_waits *waits, SSL *ssl, const uint8_t *id, size_t id_length) {
     struct session_wait *wait;
     uint64_t limit_ns;
 
-    if (waits->count >= WAITS_MAX || !(wait = calloc(1, sizeof *wait)))
+    if (worker.count >= WAITS_MAX || !(wait = calloc(1, sizeof *wait)))
         return false;
-    *wait = (struct session_wait){.waits = waits, .next = waits->first, .fd = SSL_get_fd(ssl), .id_length = id_length};
+    *wait = (struct session_wait){.next = worker.first, .fd = SSL_get_fd(ssl), .id_length = id_length};
     memcpy(wait->id, id, id_length);
-    ask_to_be_woken(waits);
+    ask_to_be_woken();
     if (!SSL_set_ex_data(ssl, wait_index, wait)) {
         free(wait);
         return false;
     }
-    limit_ns = pulls(waits) ? begin_pull(wait) : hurry(wait);
+    limit_ns = pulls() ? begin_pull(waits, wait) : hurry(wait);
     wait->waiting = true;
-    waits->count++;
-    if (waits->first)
-        waits->first->previous = wait;
-    waits->first = wait;
-    ev_now_update(waits->loop); /* a turn of the loop may have lasted longer than the limit */
+    worker.count++;
+    if (worker.first)
+        worker.first->previous = wait;
+    worker.first = wait;
+    ev_now_update(worker.loop); /* a turn of the loop may have lasted longer than the limit */
     ev_timer_init(&wait->timer, time_is_over, (ev_tstamp)limit_ns / NS_PER_S, 0.);
     wait->timer.data = wait;
-    ev_timer_start(waits->loop, &wait->timer);
+    ev_timer_start(worker.loop, &wait->timer);
     return true;
 }
 
 /* Called again and again while it says that it waits: SSL_CTX_set_client_hello_cb(3). */
-int session_waits_hello(struct session_waits *waits, SSL *ssl) {
+int session_waits_hello(const struct session_waits *waits, SSL *ssl) {
     const struct session_wait *wait = SSL_get_ex_data(ssl, wait_index);
     const uint8_t *id = NULL;
     uint64_t takes_before;
@@ -232,11 +239,11 @@ int session_waits_hello(struct session_waits *waits, SSL *ssl) {
     if (wait)
         return wait->waiting ? SSL_CLIENT_HELLO_RETRY : SSL_CLIENT_HELLO_SUCCESS;
     id_length = find_id(waits, ssl, &id);
-    takes_before = takes(waits);
+    takes_before = takes();
     /* Of one that is dead nobody has more than this host knows. */
-    if (!id_length || look(waits, id, id_length) != SESSION_NOT_THERE)
+    if (!id_length || look(id, id_length) != SESSION_NOT_THERE)
         return SSL_CLIENT_HELLO_SUCCESS;
-    if (!pulls(waits) && !may_have_come(waits, takes_before))
+    if (!pulls() && !may_have_come(takes_before))
         return SSL_CLIENT_HELLO_SUCCESS;
     return begin_wait(waits, ssl, id, id_length) ? SSL_CLIENT_HELLO_RETRY : SSL_CLIENT_HELLO_SUCCESS;
 }
@@ -246,13 +253,15 @@ void session_waits_serve(void) {
         wait_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, free_wait);
 }
 
-void session_waits_begin(struct session_waits *waits, struct ev_loop *loop, struct worker_counters *counters,
+void session_waits_begin(const struct session_waits *waits, struct ev_loop *loop, struct worker_counters *counters,
                          int slot) {
-    waits->loop = loop;
-    waits->counters = counters;
-    waits->slot = slot;
-    ev_io_init(&waits->answered, something_came, waits->sync->wake[slot], EV_READ);
-    waits->answered.data = waits;
-    ev_io_start(loop, &waits->answered);
+    if (worker.loop == loop)
+        return;
+    worker.sync = waits->sync;
+    worker.loop = loop;
+    worker.counters = counters;
+    worker.slot = slot;
+    ev_io_init(&worker.answered, something_came, worker.sync->wake[slot], EV_READ);
+    ev_io_start(loop, &worker.answered);
     ev_unref(loop); /* alone, it does not keep the loop running */
 }

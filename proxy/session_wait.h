@@ -14,29 +14,23 @@
 
 struct worker_counters;
 
-/* A worker's own. */
+/* Of a context. */
 struct session_waits {
-    /* Set before the rest; not owned. */
+    /* Not owned; sync NULL: none. */
     struct session_sync *sync;
     struct announcer *announcer;
     bool stateless_tickets;
-    /* Private. */
-    struct ev_loop *loop;
-    struct worker_counters *counters;
-    int slot;
-    int count;
-    struct session_wait *first;
-    ev_io answered;
 };
 
 /* In the master, before any of the others. */
 void session_waits_serve(void);
 
 /* In OpenSSL's ClientHello callback, whose result it gives: the handshake may have to wait. */
-int session_waits_hello(struct session_waits *waits, SSL *ssl);
+int session_waits_hello(const struct session_waits *waits, SSL *ssl);
 
-/* In a worker that has this slot to itself. */
-void session_waits_begin(struct session_waits *waits, struct ev_loop *loop, struct worker_counters *counters, int slot);
+/* In a worker that has this slot to itself, of each of its contexts. */
+void session_waits_begin(const struct session_waits *waits, struct ev_loop *loop, struct worker_counters *counters,
+                         int slot);
 
 /* In the process that puts what has come into the store, after it: whoever waits looks again. */
 void session_waits_wake(const struct session_sync *sync);

@@ -30,14 +30,15 @@
     X(proofs_taken, "proofs of freshness received")                                                                    \
     X(catch_ups_begun, "times that a peer was asked for all that it has")                                              \
     X(catch_ups_done, "times that all of it has come")                                                                 \
-    X(lag_us_sum, "microseconds from a session's birth to its coming into the cache here, added up")                   \
+    X(lag_us_sum, "microseconds from a session's birth to its arrival here, from where on it is found, added up")      \
     X(lag_count, "datagrams that lag_us_sum is of")
 
 /* X(name, text): what can also go down. */
 #define SYNC_GAUGES(X)                                                                                                 \
     X(lost, "datagrams of peers that have not come: gaps in their numbers")                                            \
     X(peers, "senders that have proven to be alive and were heard in the last half minute")                            \
-    X(lag_us_last, "microseconds from the birth of a session to its coming into the cache here: the last one")         \
+    X(lag_us_last,                                                                                                     \
+      "microseconds from the birth of a session to its arrival here, from where on it is found: the last one")         \
     X(lag_us_max, "the same: the greatest")
 
 /* X(name, text): why a datagram, or a session in one, was not taken. */

@@ -11,6 +11,10 @@
 #define MISDATED_US (5 * INT64_C(1000000))
 /* Clocks drift: a proof is asked for again after so long. */
 #define PROOF_NS (60 * NS_PER_S)
+/* After a question or an answer there may be more of them, */
+#define ANSWERS_S 0.1
+/* and who pulls sessions has clients that wait, now and later. */
+#define PULLS_S 60.
 /* No session lives longer (RFC 8446, 4.6.1); who says so makes our sums overflow. */
 #define LIFETIME_MAX_MS (UINT64_C(7) * 24 * 3600 * 1000)
 
@@ -36,11 +40,17 @@ bool sync_inbox_init(struct sync_inbox *inbox, struct ev_loop *loop, const struc
     return inbox->stranger && sync_strangers_init(&inbox->strangers) && sync_senders_init(&inbox->senders, sync->keys);
 }
 
+static void expect_answers(struct sync_inbox *inbox, double for_s) {
+    if (inbox->answers_s < for_s)
+        inbox->answers_s = for_s;
+}
+
 static void reply(struct sync_inbox *inbox, const uint8_t *addressee, const struct address *to,
                   const struct sync_message *message) {
     uint8_t bytes[SYNC_PACKET_BYTES_MAX];
     struct writer writer = sync_outbox_writer(bytes, addressee);
 
+    expect_answers(inbox, ANSWERS_S);
     if (sync_message_write(&writer, NULL, message))
         sync_outbox_reply(inbox->outbox, to, &writer);
 }
@@ -103,7 +113,6 @@ static enum sync_rejection meet(struct sync_inbox *inbox, struct arrival *arriva
             challenge(inbox, arrival->head.sender, arrival->from);
         return SYNC_unproven;
     }
-    inbox->asked = true;
     set_clock(inbox, sender, arrival);
     sender->address = *arrival->from;
     sender->heard_ns = monotonic_ns();
@@ -237,7 +246,7 @@ static void take_message(struct sync_inbox *inbox, struct sync_sender *sender, s
             take_withdrawal(inbox, sender, message);
         break;
     case SYNC_GET:
-        inbox->asked = true;
+        expect_answers(inbox, PULLS_S);
         if (has_store)
             answer_pull(inbox, arrival, message);
         break;
@@ -321,7 +330,7 @@ static enum sync_rejection hear(struct sync_inbox *inbox, struct sync_sender *se
     sender->heard_ns = now_ns;
     sender->address = *arrival->from;
     if (stream == SYNC_TO_ONE)
-        inbox->asked = true;
+        expect_answers(inbox, ANSWERS_S);
     before.length = 0;
     while (sync_message_read(&arrival->messages, &before, &message))
         take_message(inbox, sender, arrival, &message);

@@ -12,7 +12,7 @@ struct sync_inbox {
     struct sync_catch_up catch_up;
     EVP_CIPHER_CTX *stranger; /* opens what a sender sends that is not known */
     struct sync_strangers strangers;
-    bool asked; /* set where a datagram was a question or an answer, or belongs to them */
+    double answers_s; /* somebody may wait for an answer, of ours or to us, for so long: the receiver's to reset */
 };
 
 /* False: the library failed. */

@@ -4,7 +4,7 @@
 /*
  * A datagram between hosts, sealed with AES-256-GCM:
  *
- *   "TDS" | version 1 | sender, 16 bytes | stream, 4 | number, 8 | sealed: date, 8, and messages | tag, 16
+ *   "TDS" | version 2 | sender, 16 bytes | stream, 4 | number, 8 | sealed: date, 8, and messages | tag, 16
  *
  * The sender is random, made anew at each start, and has a key of its own: HKDF-SHA256 (RFC 5869) of the secret that
  * the hosts share. Stream and number make the nonce, so no sender ever uses one twice. All before the seal is sealed
@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 #define SYNC_MAGIC        0x544453 /* "TDS" */
-#define SYNC_VERSION      1
+#define SYNC_VERSION      2
 #define SYNC_SENDER_BYTES 16
 #define SYNC_SECRET_BYTES 32
 #define SYNC_HEAD_BYTES   32

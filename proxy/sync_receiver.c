@@ -6,6 +6,7 @@
 #include "session_wait.h"
 #include "units.h"
 
+#include <math.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -16,11 +17,12 @@
 /* Withdrawals wait for no longer. */
 #define LONGEST_REST_S  0.1
 #define SHORTEST_REST_S 0.001
-/* After what had to do with an answer, more of it may be to come. */
-#define ANSWERS_S 0.1
+/* What a socket is to hold from one moment to the next, though less came before: its room limits rests too. */
+#define DATAGRAMS_A_SECOND 20000
 
 #define ONE_TURN      32 /* datagrams */
 #define TURNS_AT_ONCE 8  /* after which others have their turn */
+#define TURNS_AT_MOST 64 /* where a client waits for what came last */
 
 /* Of the socket's memory that a datagram of the usual length takes. */
 #define DATAGRAM_ROOM 2304
@@ -62,26 +64,25 @@ static int receive_some(struct sync_receiver *receiver) {
     return count > 0 ? count : 0;
 }
 
-/* How many there were. */
-static int receive(struct sync_receiver *receiver) {
+/* How many there were, in so many turns at most. */
+static int receive(struct sync_receiver *receiver, int turns) {
     int count = ONE_TURN, all = 0;
 
     __atomic_add_fetch(receiver->sync->takes, 1, __ATOMIC_SEQ_CST);
-    for (int turn = 0; turn < TURNS_AT_ONCE && count == ONE_TURN; turn++) {
+    for (int turn = 0; turn < turns && count == ONE_TURN; turn++) {
         count = receive_some(receiver);
         all += count;
     }
     __atomic_add_fetch(receiver->sync->takes, 1, __ATOMIC_SEQ_CST);
     session_waits_wake(receiver->sync);
-    if (receiver->inbox->asked)
-        receiver->asked = ev_now(receiver->loop);
-    receiver->inbox->asked = false;
+    receiver->awake_until = fmax(receiver->awake_until, ev_now(receiver->loop) + receiver->inbox->answers_s);
+    receiver->inbox->answers_s = 0.;
     receiver->taken += all;
     return all;
 }
 
 static bool may_rest(const struct sync_receiver *receiver) {
-    return !receiver->sync->sharing.pull_ns && ev_now(receiver->loop) > receiver->asked + ANSWERS_S;
+    return !receiver->sync->sharing.pull_ns && ev_now(receiver->loop) >= receiver->awake_until;
 }
 
 static void rest(struct sync_receiver *receiver, ev_tstamp for_s) {
@@ -98,20 +99,20 @@ static bool is_much(int count) {
 static void datagrams_came(struct ev_loop *loop, ev_io *watcher, int events) {
     (void)events;
     struct sync_receiver *receiver = watcher->data;
-    int count = receive(receiver);
+    int count = receive(receiver, TURNS_AT_ONCE);
     bool often = count > 1 || ev_now(loop) < receiver->came + REST_S;
 
     receiver->came = ev_now(loop);
     if (!often || !may_rest(receiver))
         return;
     ev_io_stop(loop, watcher);
-    rest(receiver, is_much(count) ? SHORTEST_REST_S : REST_S);
+    rest(receiver, is_much(count) ? SHORTEST_REST_S : fmin(REST_S, receiver->longest_rest_s));
 }
 
 static void rested(struct ev_loop *loop, ev_timer *timer, int events) {
     (void)events;
     struct sync_receiver *receiver = timer->data;
-    int count = receive(receiver);
+    int count = receive(receiver, TURNS_AT_ONCE);
 
     if (!receiver->taken || !may_rest(receiver)) {
         ev_timer_stop(loop, timer);
@@ -123,8 +124,8 @@ static void rested(struct ev_loop *loop, ev_timer *timer, int events) {
         rest(receiver, SHORTEST_REST_S);
     else if (receiver->taken > receiver->room / 4 && timer->repeat > SHORTEST_REST_S)
         rest(receiver, timer->repeat / 2);
-    else if (receiver->taken < receiver->room / 8 && timer->repeat < LONGEST_REST_S)
-        rest(receiver, timer->repeat * 2);
+    else if (receiver->taken < receiver->room / 8)
+        rest(receiver, fmin(timer->repeat * 2, receiver->longest_rest_s));
     else
         rest(receiver, timer->repeat);
 }
@@ -140,7 +141,7 @@ static void hurry(struct ev_loop *loop, ev_io *watcher, int events) {
     uint64_t count;
 
     (void)!read(watcher->fd, &count, sizeof count);
-    receive(watcher->data);
+    receive(watcher->data, TURNS_AT_MOST);
 }
 
 /* One that had our place before may have died while it took something. */
@@ -158,6 +159,7 @@ void sync_receiver_begin(struct sync_receiver *receiver, struct ev_loop *loop, c
     *receiver = (struct sync_receiver){.loop = loop, .sync = sync, .inbox = inbox};
     getsockopt(sync->fd, SOL_SOCKET, SO_RCVBUF, &bytes, &size);
     receiver->room = bytes / DATAGRAM_ROOM;
+    receiver->longest_rest_s = fmin(LONGEST_REST_S, fmax(SHORTEST_REST_S, receiver->room / (double)DATAGRAMS_A_SECOND));
     end_the_last_take(sync);
     ev_io_init(&receiver->datagrams, datagrams_came, sync->fd, EV_READ);
     receiver->datagrams.data = receiver;

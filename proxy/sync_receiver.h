@@ -4,8 +4,9 @@
 /*
  * When datagrams are taken. To be woken costs more than ten sessions do: where datagrams come one after the other they
  * lie in the socket for some time, and are taken together, sooner where the socket is not to overflow. A worker that
- * misses a session has them taken at once (session_wait.h), so nobody goes without one that lies there. What waits for
- * this time is withdrawals, and figures. There is none where clients wait for answers, or hosts for each other's.
+ * misses a session has them taken at once (session_wait.h), so who asks for one that lies there finds it, unless there
+ * are thousands before it. What waits for this time is withdrawals, and figures. There is none where clients wait for
+ * answers, or hosts for each other's.
  */
 #include "sync_inbox.h"
 
@@ -15,9 +16,11 @@ struct sync_receiver {
     struct ev_loop *loop;
     const struct session_sync *sync;
     struct sync_inbox *inbox;
-    int room;              /* datagrams that the socket can hold */
-    int taken;             /* in this rest, and those that it began with */
-    ev_tstamp came, asked; /* last: any, and one that had something to do with an answer */
+    int room;  /* datagrams that the socket can hold */
+    int taken; /* in this rest, and those that it began with */
+    ev_tstamp longest_rest_s;
+    ev_tstamp came;        /* the last one */
+    ev_tstamp awake_until; /* there is no rest before: somebody waits for answers */
     ev_io datagrams, hurry;
     ev_timer rest;
 };

@@ -14,6 +14,7 @@ static bool is_same(const struct sync_session *before, const uint8_t *bytes, siz
 
     if (!before || at + word > before->length)
         return false;
+    /* Of a length that the compiler knows, it is one instruction. */
     return word == WORD ? memcmp(bytes + at, before->bytes + at, WORD) == 0
                         : memcmp(bytes + at, before->bytes + at, word) == 0;
 }

@@ -185,8 +185,6 @@ void tls_context_begin(SSL_CTX *context, struct worker_counters *counters, int s
     if (!state)
         return;
     state->sessions.counters = counters;
-    if (state->sessions.store)
-        session_store_begin(state->sessions.store);
     if (announcer.sync && announcer.loop != loop && !announcer_begin(&announcer, loop))
         fail(EXIT_FAILED, "--shared-cache: the TLS library failed");
     if (state->waits.sync)

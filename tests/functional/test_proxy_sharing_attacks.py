@@ -263,7 +263,7 @@ SESSION_OF_STUD = "00" * 32 + "308178020101020203"
 
 
 @pytest.mark.parametrize(("options", "beginnings", "reasons"), [
-    pytest.param([], ["", TDS, TDS + "02", TDS + "01", TDS + "01SENDER00000000"],
+    pytest.param([], ["", TDS, TDS + "01", TDS + "02", TDS + "02SENDER00000000"],
                  {"truncated", "not_ours", "wrong_version", "forged", "unproven", "flood"}, id="sealed"),
     pytest.param(["--shared-cache-format", "stud", "--tickets", "off"], ["", SESSION_OF_STUD[:66], SESSION_OF_STUD],
                  {"truncated", "oversized", "forged", "flood"}, id="stud"),

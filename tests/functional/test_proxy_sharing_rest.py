@@ -92,3 +92,23 @@ def test_for_what_nobody_has_told_of_nobody_waits(ecdsa: str) -> None:
                 client.sendall(hello_for(os.urandom(32)))
                 assert client.recv(1) == b"\x16", "a handshake record"
         assert (counters(server)["session_misses"], counters(server)["session_waits"]) == (5, 0)
+
+
+def test_however_much_lies_before_it(ecdsa: str) -> None:
+    """More than is taken in one go: a client waits until all is taken."""
+    with farm(ecdsa, "--tickets", "off") as hosts:
+        other, wire = hosts.hosts[1], hosts.wires[0, 1]
+        context = by_id()
+        born(hosts, context)
+        old = next(filter(holds_sessions, wire.seen))
+
+        def found() -> int:
+            for _ in range(600):  # which are counted as replays, and no more
+                wire.inject(old)
+            visit(other, context, born(hosts, context))
+            return counters(other)["session_waits_found"]
+
+        with busy(other):
+            eventually(lambda: found() >= 5, "clients have waited, and found what they waited for")
+        seen = counters(other)
+        assert seen["handshakes_resumed"] > 2 * seen["handshakes_full"]

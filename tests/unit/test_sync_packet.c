@@ -87,7 +87,7 @@ static void any_byte_changed_or_missing_is_found(void **state) {
 
 static void what_is_wrong_in_the_clear_has_its_own_name(void **state) {
     (void)state;
-    static uint8_t datagram[SYNC_PACKET_BYTES_MAX + 1] = "TDS\001";
+    static uint8_t datagram[SYNC_PACKET_BYTES_MAX + 1] = "TDS\002";
     struct sync_head read;
 
     assert_int_equal(sync_packet_read_head(datagram, sizeof datagram, &read), SYNC_oversized);
