@@ -173,8 +173,8 @@ def test_a_subject_elsewhere_has_rates_and_no_costs(place):
     for row in record.read(place / "out"):
         assert (row["bound"], row["placement"]) == ("none", LAST)
         # Other work on this machine may leave the load generator too little.
-        assert row["stands"] == "all" or "something else used CPU" in row["reason"] or \
-            "the CPU clocks were not read" in row["reason"], row["reason"]
+        assert row["stands"] == "all" or any(reason in row["reason"] for reason in (
+            "something else used CPU", "the CPU clocks were not read", "the hypervisor took")), row["reason"]
         assert row["transactions_per_s"] and row["client_cpu_us_per_op"]
         assert not any(row[name] for name in ("subject_cpu_us_per_op", "backend_cpu_us_per_op", "subject_rss_kib",
                                               "floor_cpu_us_per_op", "floor_reason", "capacity_per_core_per_s"))
@@ -187,7 +187,8 @@ def test_a_load_generator_without_headroom_bounds_a_subject_elsewhere(place):
                      "127.0.0.1:1", "--out", "out", "--duration", "1500ms", burns="loadgen")
     row = record.read(place / "out")[0]
     assert result.returncode == 0 and (row["status"], row["stands"]) == ("invalid", "cost")
-    assert "load generator was the bottleneck" in row["reason"] or "something else used CPU" in row["reason"]
+    assert any(reason in row["reason"] for reason in ("load generator was the bottleneck", "something else used CPU",
+                                                      "the hypervisor took")), row["reason"]
 
 
 def test_a_subject_elsewhere_needs_an_address(place):
