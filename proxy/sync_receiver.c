@@ -18,7 +18,7 @@
 #define LONGEST_REST_S  0.1
 #define SHORTEST_REST_S 0.001
 /* What a socket is to hold from one moment to the next, though less came before: its room limits rests too. */
-#define DATAGRAMS_A_SECOND 20000
+#define DATAGRAMS_A_SECOND 15000
 
 #define ONE_TURN      32 /* datagrams */
 #define TURNS_AT_ONCE 8  /* after which others have their turn */
