@@ -95,7 +95,7 @@ static void what_is_wrong_in_the_clear_has_its_own_name(void **state) {
     assert_int_equal(sync_packet_read_head(datagram, SYNC_AROUND_BYTES - 1, &read), SYNC_truncated);
     assert_int_equal(sync_packet_read_head(datagram, 3, &read), SYNC_truncated);
     assert_int_equal(sync_packet_read_head(datagram, 0, &read), SYNC_truncated);
-    datagram[3] = 2;
+    datagram[3] = SYNC_VERSION - 1;
     assert_int_equal(sync_packet_read_head(datagram, 4, &read), SYNC_wrong_version);
     datagram[0] = 't';
     assert_int_equal(sync_packet_read_head(datagram, 1000, &read), SYNC_not_ours);
