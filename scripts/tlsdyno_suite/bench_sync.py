@@ -318,11 +318,13 @@ def bench_flood(bench: Bench, rounds: int, _probes: int) -> bool:
         with two_hosts(bench, "unicast", cert_key, ["--tickets", "off"]) as hosts, \
                 socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unread:
             unread.bind(("127.0.0.1", 0))
-            for _ in range(rounds):
-                with flood(bench, "127.0.0.1:%d" % unread.getsockname()[1], elsewhere):
-                    calm = handshakes(bench, hosts, 1, "TLSv1.2", "never")
-                with flood(bench, hosts[0].shared_cache, floods):
-                    pairs.append((calm, handshakes(bench, hosts, 1, "TLSv1.2", "never")))
+            sides = (("127.0.0.1:%d" % unread.getsockname()[1], elsewhere), (hosts[0].shared_cache, floods))
+            for number in range(rounds):
+                pair = {}
+                for to, seen in sides[::-1 if number % 2 else 1]:  # each is first as often as the other
+                    with flood(bench, to, seen):
+                        pair[to] = handshakes(bench, hosts, 1, "TLSv1.2", "never")
+                pairs.append(tuple(pair[to] for to, _ in sides))
             time.sleep(0.5)  # until the last of it is counted
             shared = hosts[0].counters()["shared_cache"]
             counted += sum(shared["rejected"].values()) + shared["datagrams_dropped"]
