@@ -12,7 +12,7 @@
  * are, they take no more than so many datagrams a second, until those are full. Others wait for them no longer than
  * this, but those of a worker that is kept from its CPU meanwhile come later.
  */
-#define COLLECT_US 1500
+#define COLLECT_US 1000
 
 static void look_again(struct announcer *announcer, uint64_t in_us) {
     ev_timer_set(&announcer->collect, (ev_tstamp)in_us / 1e6, 0.);

@@ -2,7 +2,7 @@
 #ifndef PROXY_ANNOUNCER_H
 #define PROXY_ANNOUNCER_H
 /*
- * A worker tells other hosts of its sessions itself: what it has to say within a millisecond or two leaves as
+ * A worker tells other hosts of its sessions itself: what it has to say within a millisecond leaves as
  * one datagram, which costs it less than waking another process would. It never waits: what the system does not take is
  * counted and not sent.
  */
