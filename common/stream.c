@@ -54,8 +54,7 @@ static enum stream_result tls_result(struct stream *stream, int returned) {
         stream->wants = EV_WRITE;
         return STREAM_RETRY;
     case SSL_ERROR_WANT_CLIENT_HELLO_CB:
-        /* Whoever has the ClientHello wait feeds this event; if the client hangs up meanwhile, it comes by itself. */
-        stream->wants = EV_READ;
+        stream->wants = 0;
         return STREAM_RETRY;
     case SSL_ERROR_ZERO_RETURN:
         /* With SSL_OP_IGNORE_UNEXPECTED_EOF this is a close_notify or a FIN: the BIO knows if it has met the FIN. */

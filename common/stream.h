@@ -11,7 +11,7 @@
 
 enum stream_result {
     STREAM_OK,
-    STREAM_RETRY, /* not now: wait until the socket is ready for stream.wants */
+    STREAM_RETRY, /* not now: wait until the socket is ready for stream.wants, or somebody says so where that is 0 */
     STREAM_EOF,   /* the peer will send no more (FIN, close_notify); writing may still work */
     STREAM_ERROR, /* the stream is of no more use: error and tls_error say why */
 };
@@ -19,7 +19,7 @@ enum stream_result {
 struct stream {
     int fd;        /* -1: no stream */
     SSL *ssl;      /* NULL: in the clear */
-    int wants;     /* after STREAM_RETRY: EV_READ or EV_WRITE */
+    int wants;     /* after STREAM_RETRY: EV_READ or EV_WRITE; 0: whoever has the ClientHello wait says when */
     bool said_end; /* close_notify is out, or there is none to send */
     bool sent_end; /* and the FIN */
     bool hung_up;  /* after STREAM_EOF on TLS: the peer went without a close_notify, so it is not listening any more */

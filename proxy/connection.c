@@ -448,6 +448,7 @@ static void begin_client(struct connection *connection) {
         close_connection(connection, CLOSE_no_resources);
         return;
     }
+    tls_context_prepare_server(connection->client.ssl, &connection->client_watcher);
     connection->state = CLIENT_HANDSHAKE;
     shake_hands_with_client(connection);
 }

@@ -22,7 +22,7 @@
 /* A ClientHello that waits. It belongs to its SSL, and ends with it at the latest. */
 struct session_wait {
     struct session_wait *previous, *next;
-    int fd;
+    ev_io *client;
     bool waiting;
     uint64_t takes; /* when there have been so many, all is taken that had come */
     uint8_t id[SESSION_ID_MAX];
@@ -62,10 +62,10 @@ static void free_wait(void *parent, void *wait, CRYPTO_EX_DATA *data, int index,
     free(wait);
 }
 
-/* The connection's watcher has it shake hands again. */
+/* The connection's watcher, which need not be active, has it shake hands again. */
 static void go_on(struct session_wait *wait) {
     stop_waiting(wait);
-    ev_feed_fd_event(worker.loop, wait->fd, EV_READ);
+    ev_feed_event(worker.loop, wait->client, EV_READ);
 }
 
 static void time_is_over(struct ev_loop *loop, ev_timer *timer, int events) {
@@ -204,12 +204,13 @@ static uint64_t hurry(struct session_wait *wait) {
 
 /* False: it cannot be waited for. */
 static bool begin_wait(const struct session_waits *waits, SSL *ssl, const uint8_t *id, size_t id_length) {
+    ev_io *client = SSL_get_app_data(ssl);
     struct session_wait *wait;
     uint64_t limit_ns;
 
-    if (worker.count >= WAITS_MAX || !(wait = calloc(1, sizeof *wait)))
+    if (!client || worker.count >= WAITS_MAX || !(wait = calloc(1, sizeof *wait)))
         return false;
-    *wait = (struct session_wait){.next = worker.first, .fd = SSL_get_fd(ssl), .id_length = id_length};
+    *wait = (struct session_wait){.next = worker.first, .client = client, .id_length = id_length};
     memcpy(wait->id, id, id_length);
     ask_to_be_woken();
     if (!SSL_set_ex_data(ssl, wait_index, wait)) {

@@ -25,7 +25,11 @@ struct session_waits {
 /* In the master, before any of the others. */
 void session_waits_serve(void);
 
-/* In OpenSSL's ClientHello callback, whose result it gives: the handshake may have to wait. */
+/*
+ * In OpenSSL's ClientHello callback, whose result it gives: the handshake may have to wait. When it is to go on, the
+ * watcher that is the SSL's app data is fed EV_READ, be it active or not: meanwhile nothing is to be read, and what the
+ * client sends beyond its ClientHello is not to wake the worker again and again. Without a watcher nothing waits.
+ */
 int session_waits_hello(const struct session_waits *waits, SSL *ssl);
 
 /* In a worker that has this slot to itself, of each of its contexts. */

@@ -191,6 +191,10 @@ void tls_context_begin(SSL_CTX *context, struct worker_counters *counters, int s
         session_waits_begin(&state->waits, loop, counters, slot);
 }
 
+void tls_context_prepare_server(SSL *ssl, ev_io *watcher) {
+    SSL_set_app_data(ssl, watcher);
+}
+
 void tls_context_step_done(void) {
     if (announcer.sync)
         announcer_look(&announcer);

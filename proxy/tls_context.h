@@ -12,6 +12,7 @@
 #include "stats.h"
 #include "ticket_keys.h"
 
+#include <ev.h>
 #include <openssl/ssl.h>
 
 /*
@@ -39,6 +40,12 @@ bool tls_context_prepare_client(SSL *ssl);
  * has to itself among those that wait for sessions of other hosts; it tells those of its own.
  */
 void tls_context_begin(SSL_CTX *context, struct worker_counters *counters, int slot, struct ev_loop *loop);
+
+/*
+ * In a worker, each SSL of a server's context, before its handshake: the watcher of its socket. It is fed EV_READ when
+ * a handshake that stood still by no fault of the client (stream.wants is 0) is to go on.
+ */
+void tls_context_prepare_server(SSL *ssl, ev_io *watcher);
 
 /* In a worker, after each step of a client's handshake: what other hosts are told of is not kept waiting by others. */
 void tls_context_step_done(void);

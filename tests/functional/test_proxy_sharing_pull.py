@@ -9,7 +9,7 @@ import ssl
 import pytest
 
 from hosts import applied, by_id, farm, hello_for, is_to_all, rejected, shared, visit
-from proxies import backend, client_context, counters, echo, eventually, nobody, proxy
+from proxies import backend, client_context, counters, cpu_s, echo, eventually, nobody, proxy
 
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
@@ -59,6 +59,19 @@ def test_clients_that_leave_while_they_wait_and_those_that_stay(ecdsa: str) -> N
         for client in clients[1::2]:
             assert client.recv(1) == b"\x16", "a handshake record: it goes on without the session"
         assert counters(server)["session_pulls_found"] == 0
+
+
+def test_what_a_client_sends_while_it_waits_is_no_work(ecdsa: str) -> None:
+    """Beyond its ClientHello, which nobody is to look at again and again for a second."""
+    with nobody() as silent, backend(echo) as to, \
+            proxy(to, ecdsa, "-U", "127.0.0.1:0", "-P", silent, "--shared-cache-pull", "1s") as server, \
+            socket.create_connection(server.host_port, timeout=60) as client:
+        client.sendall(hello_for(os.urandom(32)))
+        eventually(lambda: counters(server)["session_pulls"] == 1, "it waits")
+        client.sendall(b"\x16\x03\x03")
+        before = sum(map(cpu_s, server.workers()))
+        assert client.recv(1) == b"\x16", "a handshake record: it goes on without the session"
+        assert sum(map(cpu_s, server.workers())) - before < 0.2
 
 
 def test_nobody_has_it_and_the_handshake_is_a_full_one(ecdsa: str) -> None:
