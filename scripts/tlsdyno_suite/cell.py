@@ -42,8 +42,9 @@ class Cell:
     connections: int
     cores: int
     backend: str
-    # closed: each connection begins its next transaction when its last has ended; rate:R; hold: they rest; burst: all
-    # at once, one transaction each; search:MEAN,LOSS: the highest rate that meets the two
+    # closed: each connection begins its next transaction when its last has ended; rate:R, rate:P%: of what a closed
+    # loop does; hold: they rest; burst: all at once, one transaction each; search:MEAN,LOSS: the highest rate that
+    # meets the two
     loop: str
     load_tool: str = "loadgen"  # or wrk
     load_workers: int = 0  # processes of the load generator; 0: one for each of its CPUs
@@ -86,7 +87,12 @@ class Cell:
     @property
     def rate_per_s(self) -> int | None:
         """R of `rate:R`, None otherwise."""
-        return int(self.loop.partition(":")[2]) if self.loop.startswith("rate:") else None
+        return int(self.loop.partition(":")[2]) if self.loop.startswith("rate:") and not self.rate_share else None
+
+    @property
+    def rate_share(self) -> float | None:
+        """P of `rate:P%` as a share, None otherwise."""
+        return float(self.loop[len("rate:"):-1]) / 100 if self.loop.endswith("%") else None
 
     @property
     def ramp_s(self) -> float:

@@ -128,6 +128,7 @@ def measured_row(evidence: Evidence, verdict: Verdict, rss_kib: int, limit: Limi
     subject_us = cpu_us.get("subject")
     return {
         "engine": load.engine, "placement": str(evidence.placement), "network": evidence.network,
+        "target_rate_per_s": cell.rate_per_s,
         "negotiated_version": agreed(evidence, "tls_version"), "negotiated_cipher": agreed(evidence, "cipher"),
         "negotiated_group": agreed(evidence, "group"), "resumed_share": resumed_share(load),
         **{name: rates.get(name) for name in RATES[:4]},

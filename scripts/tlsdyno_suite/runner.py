@@ -30,6 +30,8 @@ READY_LIMIT_S = 10.0
 PORT_TRIES = 5
 OVERHEAD_S = 0.3          # starting and stopping one cell, as estimated for people
 SPARE_DESCRIPTORS = 200
+CLOSED_S = 2.0            # of the closed loop that says what a share of the subject's rate is
+CLOSED_CONNECTIONS = 32   # of that, at most: as many keep a subject busy
 ARTICLE_ROW = "article_row"   # key of a row's line for the article's own CSV; no column of results.csv
 
 
@@ -137,6 +139,7 @@ class Plan:
         total = 0.0
         for _, cells in self.left():
             total += sum((search.PROBES if cell.searches else 1) * one + cell.lead_s
+                         + (self.scenario.warmup_s + CLOSED_S + OVERHEAD_S if cell.rate_share else 0)
                          + (farm.OVERHEAD_S if cell.hosts > 1 else 0)
                          for cell, *_ in self.groups(cells) if not self.obstacle(cell))
             total += len(self.floor_works(cells)) * (floor.DURATION_S + OVERHEAD_S)
@@ -289,8 +292,39 @@ def row_of(work: Work, site: Site, seen: Seen | Failed) -> Row:
     return {**measured_row(evidence, judge(evidence), rss_kib, work.limit), **article_row(work.cell, work.directory)}
 
 
+def with_rate(plan: Plan, work: Work) -> Work:
+    """Where the rate is to be a share of what the subject does: the same with that rate, as a closed loop has just
+    found on a site of its own. Machines differ, and one may be half as fast again an hour later. Where a host is to
+    die, it is what the others do: who plans for that asks all hosts for no more."""
+    share = work.cell.rate_share
+    if not share:
+        return work
+    directory = work.directory / "closed"
+    directory.mkdir()
+    cell = replace(work.cell, loop="closed", connections=min(work.cell.connections, CLOSED_CONNECTIONS))
+    closed = replace(work, cell=cell, directory=directory, logs=f"{work.logs}-closed")
+    shorter = replace(plan, scenario=replace(plan.scenario, duration_s=CLOSED_S))
+    with crew() as programs:
+        site = start_site(shorter, closed, programs)
+        if cell.fails_over:
+            closed = replace(closed, cell=replace(cell, failover="none", spread="turn"))
+            site = replace(site, addresses=site.addresses[:-1])
+        seen, = put_loads(shorter, [(closed, site)], programs)
+    if isinstance(seen, Failed):
+        raise seen
+    done = seen[0].load.rates.get("transactions_per_s")
+    if not done:
+        raise Failed("nothing was answered in a closed loop")
+    return replace(work, cell=replace(work.cell, loop=f"rate:{max(1, round(share * done))}"))
+
+
 def measure(plan: Plan, works: list[Work]) -> list[Row | Failed]:
     """Cells that belong together, from nothing running to nothing running."""
+    if works[0].cell.rate_share:  # never in company, as no open loop is
+        paced = attempt(with_rate, plan, works[0])
+        if isinstance(paced, Failed):
+            return [paced]
+        works = [paced]
     with crew() as programs:
         sites = [attempt(start_site, plan, work, programs) for work in works]
         ready = [(work, site) for work, site in zip(works, sites) if isinstance(site, Site)]
@@ -386,7 +420,7 @@ def prepare(plan: Plan, cell: Cell, company: int, floors: dict[floor.Work, float
         return {"status": "skipped", "reason": reason}, None
     directory.mkdir()
     # An earlier part of this run may have left logs of these names, with addresses that are nobody's now.
-    for role in ("backend", "subject", "client", "host-*"):
+    for role in ("backend", "subject", "client", "host-*", "closed-*"):
         for stale in Path(logs).parent.glob(f"{Path(logs).name}-{role}.log"):
             stale.unlink()
     return {}, Work(cell, replace(placement, company=company), directory, logs, floor_limit(cell, floors))

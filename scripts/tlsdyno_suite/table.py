@@ -167,6 +167,8 @@ def parameter_text(name: str, value: str) -> str:
         if value.startswith("search:"):
             mean, _, loss = value[7:].partition(",")
             return f"the highest rate with a mean below {mean} and less than {loss} % lost"
+        if value.endswith("%"):
+            return f"{value[5:-1]} % of a closed loop's rate"
         words = {"hold": "held at rest", "burst": "all at once", "closed": ""}
         return words.get(value, f"{value[5:]} a second")
     if name == "load_tool":

@@ -100,6 +100,15 @@ def test_the_highest_rate_that_is_answered_well_is_searched(tmp_path):
     assert float(row["transaction_mean_us"]) < 100_000 or "no rate met search:100ms,0.1" in row["reason"]
 
 
+def test_a_share_of_what_a_closed_loop_does_is_asked_for(tmp_path):
+    text = SCENARIO.replace('["never", "always"]', '["never"]').replace("[axes]", '[axes]\nloop = ["rate:10%", "rate:20%"]')
+    result, rows = run(tmp_path, text, "--duration", "1s")
+    for row in rows:
+        assert row["stands"] or "clocks" in row["reason"] or "that were due" in row["reason"], row["reason"]
+        assert float(row["connections_per_s"]) < 1.1 * float(row["target_rate_per_s"]), result.stderr
+    assert {row["loop"] for row in rows} == {"rate:10%", "rate:20%"} and "% of a closed loop's rate" in result.stdout
+
+
 QUEUED = SCENARIO.replace('reuse = ["never", "always"]', 'maxconn = [5, 20]').replace("connections = 4", """
 connections = 20
 loop = "burst"

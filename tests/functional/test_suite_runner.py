@@ -145,6 +145,21 @@ def test_an_open_loop_that_the_subject_did_not_follow_is_invalid(place, counts, 
     assert (rows[0]["loop"], rows[0]["target_rate_per_s"]) == ("rate:250", "250")
 
 
+def test_a_rate_may_be_a_share_of_what_a_closed_loop_does(place):
+    """Of the thousand that the fake one does in the two seconds of that, a fifth is a hundred a second."""
+    (place / "some.toml").write_text(KEPT + 'loop = "rate:20%"\n')
+    _, rows, _ = run(place, result={"open_loop": ARRIVALS})
+    assert len(rows) == 1 and rows[0]["stands"], rows[0]["reason"]
+    assert rows[0]["loop"] == "rate:20%" and 1 <= int(rows[0]["target_rate_per_s"]) <= 100
+
+
+def test_of_a_closed_loop_that_did_nothing_there_is_no_share(place):
+    (place / "some.toml").write_text(KEPT + 'loop = "rate:20%"\n')
+    status, rows, _ = run(place, result={"rates": {}})
+    assert status == 4 and (rows[0]["status"], rows[0]["target_rate_per_s"]) == ("failed", "")
+    assert rows[0]["reason"] == "nothing was answered in a closed loop"
+
+
 def test_held_connections_have_memory_and_neither_cost_nor_rate_nor_floor(place):
     (place / "some.toml").write_text(KEPT + 'loop = "hold"\n')
     status, rows, out = run(place, "--duration", "1500ms", result={"open_loop": ARRIVALS, "hold": {"open_at_end": 4}})
@@ -247,7 +262,8 @@ def test_cpu_time_from_before_the_window_is_not_in_the_row(place, program, role)
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="with one CPU nobody can leave it")
 @pytest.mark.parametrize("program, role", [("proxy", "subject"), ("echo-backend", "backend"), ("loadgen", "client")])
 def test_a_program_that_leaves_its_cpus_in_mid_run_spoils_the_row(place, program, role):
-    _, rows, _ = run(place, "--only", "reuse=never", strays=program)
+    # Long enough for the fake to have begun when it is looked at, halfway.
+    _, rows, _ = run(place, "--only", "reuse=never", "--duration", "4s", strays=program)
     assert (rows[0]["status"], rows[0]["stands"]) == ("invalid", "")
     assert f"not on its CPUs: {role}" in rows[0]["reason"]
 
