@@ -1,6 +1,6 @@
 """A cell: one subject and one value of every parameter, so one thing to measure. Combinations that mean nothing are
 known here."""
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from . import ciphers, groups
 
@@ -24,6 +24,12 @@ DEFAULTS: dict[str, int | str] = {
 # for their handshakes as long as a client waits. They come at a pace that the slowest product follows with ECDSA.
 AT_ONCE = 1000
 OPENED_PER_S = 750
+
+# Clients that come again and again with a session, in turn, until one of their hosts dies, and then still some time.
+TURN_S = 1.2          # until each has its turn, where the rate, and with it their number, follows the subject's
+FIRST_AT_ONCE = 200   # more of them than this get their first sessions one after the other, in as long as
+FIRST_TURNS = 8       # so many turns take: with RSA a full handshake costs five times as much as a resumed one
+LATE_TURNS = 1.5      # those that are late then have so long to catch up
 
 
 @dataclass(frozen=True)
@@ -97,15 +103,28 @@ class Cell:
     @property
     def ramp_s(self) -> float:
         """Time to open the connections in, before the warm-up."""
+        if self.fails_over and self.turn_s:
+            return FIRST_TURNS * self.turn_s if self.connections > FIRST_AT_ONCE else 0.0
         return 0.0 if self.connections <= AT_ONCE or self.bursts else self.connections / OPENED_PER_S
+
+    @property
+    def turn_s(self) -> float:
+        """Time in which all clients of an open loop have their turn; 0 in other loops."""
+        return TURN_S if self.rate_share else self.connections / self.rate_per_s if self.rate_per_s else 0.0
 
     @property
     def first_turn_s(self) -> float:
         """Time for each client to get the session that it is to come back with, where a host is lost; the warm-up is
-        longer by it. In an open loop they take turns, and their first ones, with full handshakes, may be late."""
+        longer by it. In an open loop their first turns, with full handshakes, may be late."""
         if not self.fails_over:
             return 0.0
-        return self.connections / (self.rate_per_s / 1.5 if self.rate_per_s else OPENED_PER_S)
+        return LATE_TURNS * self.turn_s or self.connections / OPENED_PER_S
+
+    def at_rate(self, rate_per_s: int) -> "Cell":
+        """The cell with that rate instead of a share. Where a host is to die, with as many of the connections as have
+        their turn in TURN_S: else whether all of the dead one's come over in the window is up to the machine."""
+        connections = min(self.connections, max(self.hosts, round(TURN_S * rate_per_s)))
+        return replace(self, loop=f"rate:{rate_per_s}", connections=connections if self.fails_over else self.connections)
 
     @property
     def lead_s(self) -> float:

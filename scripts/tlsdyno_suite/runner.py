@@ -315,7 +315,7 @@ def with_rate(plan: Plan, work: Work) -> Work:
     done = seen[0].load.rates.get("transactions_per_s")
     if not done:
         raise Failed("nothing was answered in a closed loop")
-    return replace(work, cell=replace(work.cell, loop=f"rate:{max(1, round(share * done))}"))
+    return replace(work, cell=work.cell.at_rate(max(1, round(share * done))))
 
 
 def measure(plan: Plan, works: list[Work]) -> list[Row | Failed]:

@@ -101,7 +101,8 @@ def test_the_highest_rate_that_is_answered_well_is_searched(tmp_path):
 
 
 def test_a_share_of_what_a_closed_loop_does_is_asked_for(tmp_path):
-    text = SCENARIO.replace('["never", "always"]', '["never"]').replace("[axes]", '[axes]\nloop = ["rate:10%", "rate:20%"]')
+    loops = '[axes]\nloop = ["rate:10%", "rate:20%"]'
+    text = SCENARIO.replace('["never", "always"]', '["never"]').replace("[axes]", loops)
     result, rows = run(tmp_path, text, "--duration", "1s")
     for row in rows:
         assert row["stands"] or "clocks" in row["reason"] or "that were due" in row["reason"], row["reason"]
