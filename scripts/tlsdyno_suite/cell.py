@@ -123,8 +123,8 @@ class Cell:
     def at_rate(self, rate_per_s: int) -> "Cell":
         """The cell with that rate instead of a share. Where a host is to die, with as many of the connections as have
         their turn in TURN_S: else whether all of the dead one's come over in the window is up to the machine."""
-        connections = min(self.connections, max(self.hosts, round(TURN_S * rate_per_s)))
-        return replace(self, loop=f"rate:{rate_per_s}", connections=connections if self.fails_over else self.connections)
+        clients = max(self.hosts, round(TURN_S * rate_per_s)) if self.fails_over else self.connections
+        return replace(self, loop=f"rate:{rate_per_s}", connections=min(self.connections, clients))
 
     @property
     def lead_s(self) -> float:

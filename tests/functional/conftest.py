@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.pycache_prefix = str(Path(os.environ.get("TLSDYNO_BUILD_DIR", ROOT / "build")) / "pycache")
 sys.path.insert(0, str(ROOT / "scripts"))
+# A shell has what it starts in the background ignore Ctrl-C, and what that starts, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ sticky = { hosts = 2, spread = "sticky", failover = "none", reuse = "every:4", l
 three  = { hosts = 3, spread = "turn", failover = "none", reuse = "every:4", loop = "closed", connections = 8 }
 dies   = { hosts = 2, spread = "sticky", failover = "kill", reuse = "always", loop = "rate:200", connections = 100 }
 full   = { hosts = 2, spread = "sticky", failover = "kill", reuse = "always", loop = "closed", connections = 40 }
+share  = { hosts = 2, spread = "sticky", failover = "kill", reuse = "always", loop = "rate:10%", connections = 150 }
 [axes.tls]
 old = { tls_version = "TLSv1.2", cipher = "ECDHE-ECDSA-AES128-GCM-SHA256" }
 new = { tls_version = "TLSv1.3", cipher = "TLS_AES_128_GCM_SHA256" }
@@ -149,6 +150,15 @@ def test_with_one_host_dead_the_other_resumes_what_was_shared_and_no_more(place,
     assert "worst second" in cells.stdout and "2 hosts" in cells.stdout
     drawn = subprocess.run([str(TLSDYNO), "plot", str(place / "out")], capture_output=True, text=True)
     assert drawn.returncode == 0 and drawn.stdout.count(".svg") == 2
+
+
+def test_how_often_clients_come_may_follow_from_what_the_host_that_is_left_can_do(place):
+    rows, out = run(place, "loopback", "--only", "farm=share", "--only", "sharing=unicast", "--only", "tls=old",
+                    "--duration", "1400ms")
+    row, = rows
+    assert is_sound(row) and row["loop"] == "rate:10%" and int(row["target_rate_per_s"]) > 10, row["reason"]
+    assert min(numbers(row["survivor_resumed_share_by_second"])) >= 0.99
+    assert "10 % of a closed loop's rate" in out
 
 
 def test_clients_that_stay_resume_without_sharing_on_three_hosts_none_does(place):

@@ -122,6 +122,23 @@ reuse = ["never", "always"]
     assert "ECDHE-RSA-AES128-GCM-SHA256 cannot be authenticated with a key ecdsa:P-256" in reasons
 
 
+def test_where_a_host_dies_there_are_as_many_clients_as_soon_have_their_turn(tmp_path):
+    cell, = scenario.expand(load(tmp_path, SCENARIO.replace('["never", "always"]', '["always"]') + """
+hosts = 2
+spread = "sticky"
+failover = "kill"
+loop = "rate:65%"
+"""))
+    assert cell.rate_per_s is None and cell.rate_share == 0.65
+    many = replace(cell, connections=5000)
+    paced = many.at_rate(1000)
+    assert (paced.loop, paced.rate_per_s, paced.rate_share, paced.connections) == ("rate:1000", 1000, None, 1200)
+    # As long as was planned, in which the first ones, with full handshakes, are no more than the hosts keep up with.
+    assert paced.lead_s == pytest.approx(many.lead_s) and paced.ramp_s == pytest.approx(8 * 1.2)
+    assert many.at_rate(9000).connections == 5000 and many.at_rate(1).connections == 2
+    assert replace(many, failover="none").at_rate(1000).connections == 5000
+
+
 @pytest.mark.parametrize("cipher, tls_version, cert_key, reason", [
     ("TLS_AES_128_GCM_SHA256", "TLSv1.3", "rsa:2048", None),
     ("TLS_AES_128_CCM_SHA256", "TLSv1.3", "ecdsa:P-256", None),  # not among those that are offered by default
