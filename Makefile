@@ -197,8 +197,8 @@ unit-programs: $(UNIT_PROGRAMS)
 unit: unit-programs
 	@set -e; for program in $(UNIT_PROGRAMS); do echo "== $$program"; $$program; done
 
-# Two at once: much of a test's time is waiting.
-PYTEST_FLAGS ?= -q -n 2
+# Three at once: much of a test's time is waiting.
+PYTEST_FLAGS ?= -q -n 3
 functional: all $(TESTED_HELPERS)
 	TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" PYTHONPYCACHEPREFIX="$(CURDIR)/build/pycache" \
 	$(PYTHON) -m pytest $(PYTEST_FLAGS) -o cache_dir="$(CURDIR)/build/pytest_cache" --timeout 300 tests/functional

@@ -27,8 +27,9 @@ OPENED_PER_S = 750
 
 # Clients that come again and again with a session, in turn, until one of their hosts dies, and then still some time.
 TURN_S = 1.2          # until each has its turn, where the rate, and with it their number, follows the subject's
-FIRST_AT_ONCE = 200   # more of them than this get their first sessions one after the other, in as long as
+FIRST_AT_ONCE = 50    # more of them than this get their first sessions one after the other, in as long as
 FIRST_TURNS = 8       # so many turns take: with RSA a full handshake costs five times as much as a resumed one
+FIRST_AT_MOST_S = 12  # where they come seldom
 LATE_TURNS = 1.5      # those that are late then have so long to catch up
 
 
@@ -104,7 +105,7 @@ class Cell:
     def ramp_s(self) -> float:
         """Time to open the connections in, before the warm-up."""
         if self.fails_over and self.turn_s:
-            return FIRST_TURNS * self.turn_s if self.connections > FIRST_AT_ONCE else 0.0
+            return min(FIRST_TURNS * self.turn_s, FIRST_AT_MOST_S) if self.connections > FIRST_AT_ONCE else 0.0
         return 0.0 if self.connections <= AT_ONCE or self.bursts else self.connections / OPENED_PER_S
 
     @property

@@ -67,6 +67,7 @@ COSTS = ("all", "cost")
 VALUES = {
     "connections_per_s": Value("connections/s", "connections_per_s", estimate=connections_per_s),
     "transactions_per_s": Value("transactions/s", "transactions_per_s", estimate=transactions_per_s),
+    "target_rate_per_s": Value("asked for a second", "target_rate_per_s", stands=COSTS),
     "gbit_per_s": Value("Gbit/s received", "received_bytes_per_s", 8e-9, estimate=gbit_per_s),
     "transaction_mean_ms": Value("ms, mean", "transaction_mean_us", 1e-3),
     "transaction_p50_ms": Value("ms, median", "transaction_p50_us", 1e-3),

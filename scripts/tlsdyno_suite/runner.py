@@ -307,8 +307,9 @@ def with_rate(plan: Plan, work: Work) -> Work:
     with crew() as programs:
         site = start_site(shorter, closed, programs)
         if cell.fails_over:
-            closed = replace(closed, cell=replace(cell, failover="none", spread="turn"))
-            site = replace(site, addresses=site.addresses[:-1])
+            left = site.addresses[:-1]
+            closed = replace(closed, cell=replace(cell, failover="none", spread=cell.spread if left[1:] else "turn"))
+            site = replace(site, addresses=left)
         seen, = put_loads(shorter, [(closed, site)], programs)
     if isinstance(seen, Failed):
         raise seen

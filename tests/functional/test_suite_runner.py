@@ -150,7 +150,7 @@ def test_a_rate_may_be_a_share_of_what_a_closed_loop_does(place):
     (place / "some.toml").write_text(KEPT + 'loop = "rate:20%"\n')
     _, rows, _ = run(place, result={"open_loop": ARRIVALS})
     assert len(rows) == 1 and rows[0]["stands"], rows[0]["reason"]
-    assert rows[0]["loop"] == "rate:20%" and 1 <= int(rows[0]["target_rate_per_s"]) <= 100
+    assert rows[0]["loop"] == "rate:20%" and 30 <= int(rows[0]["target_rate_per_s"]) <= 100
 
 
 def test_of_a_closed_loop_that_did_nothing_there_is_no_share(place):

@@ -135,6 +135,7 @@ loop = "rate:65%"
     assert (paced.loop, paced.rate_per_s, paced.rate_share, paced.connections) == ("rate:1000", 1000, None, 1200)
     # As long as was planned, in which the first ones, with full handshakes, are no more than the hosts keep up with.
     assert paced.lead_s == pytest.approx(many.lead_s) and paced.ramp_s == pytest.approx(8 * 1.2)
+    assert replace(many, loop="rate:50").ramp_s == 12 and replace(many, loop="rate:50", connections=50).ramp_s == 0
     assert many.at_rate(9000).connections == 5000 and many.at_rate(1).connections == 2
     assert replace(many, failover="none").at_rate(1000).connections == 5000
 

@@ -64,7 +64,7 @@ def serve(directory: Path, programs: list[Program]):
     while "listening" not in (said := (directory / "server.log").read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    return (Ring(server, (0,), 0.15, directory), lambda: (len(log.read_text().split()), 0), int(said.split()[1]))
+    return (Ring(server, (0,), 0.4, directory), lambda: (len(log.read_text().split()), 0), int(said.split()[1]))
 
 
 def contender(name: str, port: int, limit: int = -1) -> Contender:
