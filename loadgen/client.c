@@ -96,6 +96,7 @@ bool client_finish(struct client *client, enum load_error error, uint64_t now_ns
     if (error == LOAD_CONNECT_REFUSED || error == LOAD_CONNECT_TIMEOUT)
         worker->start->lost[client->target] = true;
     end_arrival(client, false);
+    session_slot_failed(&client->sessions, error == LOAD_RESET || error == LOAD_UNEXPECTED_EOF);
     worker->counters->errors[error]++;
     worker->last_done_ns = now_ns;
     client->state = CLIENT_BACKING_OFF;

@@ -55,21 +55,33 @@ static void forget(struct session_slot *slot) {
     if (slot->session)
         slot->engine->session_free(slot->session);
     slot->session = NULL;
+    slot->offered = slot->given_back = false;
 }
 
 void *session_slot_offer(struct session_slot *slot) {
-    if (full_is_due(slot))
+    if (full_is_due(slot) || slot->offered)
         forget(slot);
     return slot->session;
 }
 
 void session_slot_used(struct session_slot *slot) {
-    if (slot->session && slot->engine->session_single_use(slot->session))
-        forget(slot);
+    slot->offered = slot->session && slot->engine->session_single_use(slot->session);
 }
 
 void session_slot_completed(struct session_slot *slot) {
     slot->handshakes++;
+    if (slot->offered)
+        forget(slot);
+}
+
+void session_slot_failed(struct session_slot *slot, bool target_was_gone) {
+    if (!slot->offered)
+        return;
+    slot->offered = false;
+    if (!target_was_gone || slot->given_back)
+        forget(slot);
+    else
+        slot->given_back = true;
 }
 
 void session_slot_keep(struct session_slot *slot, void *session) {

@@ -7,6 +7,7 @@
  */
 #include "engine.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum reuse { REUSE_NEVER, REUSE_ALWAYS, REUSE_EVERY };
@@ -20,6 +21,8 @@ struct session_slot {
     const struct session_policy *policy;
     const struct engine *engine;
     void *session;       /* the newest, or NULL; the slot's */
+    bool offered;        /* the session, which is good for one use, in a handshake that goes on */
+    bool given_back;     /* by one that came to nothing */
     uint64_t handshakes; /* completed so far */
     uint64_t offset;     /* REUSE_EVERY: by how much the slot's second full handshake is late, < every */
 };
@@ -37,11 +40,21 @@ void session_slot_init(struct session_slot *slot, const struct session_policy *p
 /* The session that the next handshake offers, or NULL: then it is to be full. It stays the slot's. */
 void *session_slot_offer(struct session_slot *slot);
 
-/* The session that session_slot_offer gave has been used: forgets it if it is good for one use only. */
+/* The session that session_slot_offer gave is on its way in a handshake. */
 void session_slot_used(struct session_slot *slot);
 
-/* A handshake was completed. One that failed does not count: what was due is due again. */
+/*
+ * A handshake was completed: forgets what it offered if that is good for one use only. One that failed does not count:
+ * what was due is due again.
+ */
 void session_slot_completed(struct session_slot *slot);
+
+/*
+ * The connection ended with an error. If a handshake did that offered a session which is good for one use only, that is
+ * forgotten too; but if the target was gone (as when it dies with the connections that it had not looked at yet), it is
+ * offered once more. RFC 8446, C.4, would rather have clients not do so, for their privacy.
+ */
+void session_slot_failed(struct session_slot *slot, bool target_was_gone);
 
 /* A new session, the slot's from here on: it replaces the one before. */
 void session_slot_keep(struct session_slot *slot, void *session);

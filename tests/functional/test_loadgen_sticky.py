@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import subprocess
 import time
 from collections import Counter
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from counting_server import LIMIT_S, load, server_context, serving
+from counting_server import LIMIT_S, errors, load, reset, server_context, serving
 from echo_backends import Backend
 from programs import make_certificate, program, run
 
@@ -33,6 +34,25 @@ def test_sessions_resume_where_they_were_made(pem, version):
     assert stays["handshakes_full"] == 4 and stays["handshakes_resumed"] == 36
     assert connections.total() == 40 and min(connections.values()) >= 2
     assert turns["handshakes_resumed"] == 0
+
+
+@pytest.mark.parametrize("engine", ["light", "openssl"])
+def test_a_ticket_that_nobody_looked_at_is_offered_once_more(pem, engine):
+    """Of TLS 1.3, so good for one use: a target that dies takes the connections along that it has not looked at yet."""
+    with serving(server_context(pem, "TLSv1.3")) as server:
+        def gone(connection: socket.socket) -> bool:
+            if server.counts["connections"] not in (3, 5, 6):
+                return False
+            connection.recv(1)
+            reset(connection)
+            return True
+
+        server.on_accept = gone
+        options = ["--reuse", "always", "-c", 1, "-n", 10, "--tls-version", "TLSv1.3", "--engine", engine]
+        result = load(*options, server.url, status=1)
+    assert errors(result) == {"reset": 3}
+    # The third resumes as the fourth; of the fifth and sixth the ticket has gone with the latter.
+    assert (result["handshakes_full"], result["handshakes_resumed"]) == (2, 5)
 
 
 @pytest.mark.parametrize("loop, workers", [([], 2), (["--rate", "400"], 1)], ids=["closed", "open"])

@@ -130,6 +130,47 @@ static void a_ticket_is_offered_once(void **state) {
     assert_int_equal(sessions_alive, 0);
 }
 
+/* A single-use session that was offered, in a handshake that came to nothing. */
+static void come_to_nothing(struct session_slot *slot, bool target_was_gone) {
+    assert_non_null(session_slot_offer(slot));
+    session_slot_used(slot);
+    session_slot_failed(slot, target_was_gone);
+}
+
+static void where_the_target_was_gone_a_session_is_offered_once_more(void **state) {
+    struct session_policy policy = policy_of("always");
+    struct session_slot slot;
+    (void)state;
+
+    session_slot_init(&slot, &policy, &engine, 0, 1);
+    single_use = true;
+    session_slot_keep(&slot, new_session());
+    come_to_nothing(&slot, true);
+    assert_int_equal(sessions_alive, 1);
+    come_to_nothing(&slot, true);
+    assert_int_equal(sessions_alive, 0);
+    assert_null(session_slot_offer(&slot));
+    session_slot_keep(&slot, new_session());
+    come_to_nothing(&slot, false);
+    assert_null(session_slot_offer(&slot));
+    /* Used up by a handshake that was completed, and then the connection is lost. */
+    session_slot_keep(&slot, new_session());
+    come_to_nothing(&slot, true);
+    assert_non_null(session_slot_offer(&slot));
+    session_slot_used(&slot);
+    session_slot_completed(&slot);
+    session_slot_failed(&slot, true);
+    assert_null(session_slot_offer(&slot));
+    assert_int_equal(sessions_alive, 0);
+    single_use = false;
+    session_slot_keep(&slot, new_session());
+    come_to_nothing(&slot, false);
+    come_to_nothing(&slot, true);
+    assert_non_null(session_slot_offer(&slot));
+    session_slot_end(&slot);
+    assert_int_equal(sessions_alive, 0);
+}
+
 static void a_failed_handshake_is_due_again(void **state) {
     struct session_policy policy = policy_of("every:2");
     struct session_slot slot;
@@ -162,6 +203,7 @@ int main(void) {
         cmocka_unit_test(always_is_full_once),
         cmocka_unit_test(never_offers_nothing),
         cmocka_unit_test(a_ticket_is_offered_once),
+        cmocka_unit_test(where_the_target_was_gone_a_session_is_offered_once_more),
         cmocka_unit_test(a_failed_handshake_is_due_again),
         cmocka_unit_test(nonsense_is_refused),
     };
