@@ -230,7 +230,7 @@ def bench_handshakes(bench: Bench, rounds: int, programs: list[Program]) -> None
 
 
 def check_resumed(spent: dict[str, Spent], full: bool) -> None:
-    """As the proxy counted. The first connection of each slot is over before the first turn, or nearly so."""
+    """As the proxy counted."""
     for name, cost in spent.items():
         if cost.resumed and full or cost.resumed < 0.99 * cost.ops and not full:
             raise Failed(f"{name}: {cost.resumed} of {cost.ops} handshakes were resumed")

@@ -149,10 +149,13 @@ class Ring:
         return spent + Spent(ops=ops_after - ops, resumed=resumed_after - resumed)
 
     def rounds(self, contenders: list[Contender], count: Count, rounds: int) -> Iterator[dict[str, Spent]]:
-        """What each spent in its two turns of each round: neither the start of a program nor its end is in that. They
-        are ended when there is nothing more to yield."""
+        """What each spent in its two turns of each round: neither the start of a program nor its end is in that, nor a
+        turn before, in which the first connections are over that have no session yet. They are ended when there is
+        nothing more to yield."""
         with crew() as programs:
             runners = [self.enter(contender, programs) for contender in contenders]
+            for runner in runners:
+                self.turn(runner)
             for _ in range(rounds):
                 spent = {contender.name: Spent() for contender in contenders}
                 for runner in (*runners, *reversed(runners)):

@@ -31,13 +31,15 @@ while True:
     connection.sendall(b".")
     connection.close()
 """
+# Its first connections go by another name.
 CLIENT = """
 import socket, sys
-port, name, limit = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+port, name, limit, first = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 while limit:
     limit -= 1
+    first -= 1
     with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(name.encode())
+        connection.sendall(b"first" if first >= 0 else name.encode())
         connection.recv(1)
 """
 # What is killed in the middle of a round.
@@ -55,7 +57,7 @@ with crew() as programs:
 """
 
 
-def serve(directory: Path, programs: list[Program]):
+def serve(directory: Path, programs: list[Program], turn_s: float = 0.4):
     log = directory / "served"
     log.touch()
     server = start("subject", [sys.executable, "-c", SERVER, str(log)], (0,), directory / "server.log")
@@ -64,11 +66,11 @@ def serve(directory: Path, programs: list[Program]):
     while "listening" not in (said := (directory / "server.log").read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    return (Ring(server, (0,), 0.4, directory), lambda: (len(log.read_text().split()), 0), int(said.split()[1]))
+    return (Ring(server, (0,), turn_s, directory), lambda: (len(log.read_text().split()), 0), int(said.split()[1]))
 
 
-def contender(name: str, port: int, limit: int = -1) -> Contender:
-    return Contender(name, [sys.executable, "-c", CLIENT, str(port), name, str(limit)])
+def contender(name: str, port: int, limit: int = -1, first: int = 0) -> Contender:
+    return Contender(name, [sys.executable, "-c", CLIENT, str(port), name, str(limit), str(first)])
 
 
 @pytest.fixture
@@ -114,6 +116,19 @@ def test_one_runs_at_a_time_and_what_happens_then_is_its_own(tmp_path, programs)
         assert sum(cost.server_s for cost in spent.values()) > 0.0009 * (ops - 8)
         before = served
     assert not clients(tmp_path)
+
+
+def test_what_only_its_first_connections_are_is_in_no_round(tmp_path, programs):
+    ring, _, port = serve(tmp_path, programs, turn_s=1)
+    log = tmp_path / "served"
+
+    def count() -> tuple[int, int]:
+        served = log.read_text().split()
+        return len(served), served.count("first")
+
+    (spent,) = ring.rounds([contender("one", port, first=80)], count, 1)
+    assert spent["one"].ops > 0 and spent["one"].resumed == 0
+    assert log.read_text().split().count("first") == 80
 
 
 def test_a_life_is_paid_with_its_beginning_and_its_end(tmp_path, programs):
