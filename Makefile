@@ -7,7 +7,8 @@
 #                   or FUZZ_SECONDS= of each
 #   make soak       the proxy at full load with all that can befall it: ten minutes, or SOAK_SECONDS=
 #   make check-gate what the regression gate finds, and how often it cries wolf: ninety minutes at most
-#   make valgrind   the proxy under valgrind's memcheck: 10,000 connections, or VALGRIND_CONNECTIONS=
+#   make valgrind   under valgrind's memcheck, 10,000 connections, or VALGRIND_CONNECTIONS=: the proxy's, of every kind; and
+#                   loadgen's, to servers that break the protocol
 #   make aborted-handshakes   100,000 handshakes that are broken off, or ABORTED_HANDSHAKES=: nothing is left behind
 #   make testssl    scan the proxy with testssl.sh
 #   make bench-backend   the origin's CPU time a request beside nginx's: a minute and a half
@@ -221,12 +222,16 @@ check-gate: deps-test
 	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" PYTHONPYCACHEPREFIX="$(CURDIR)/build/pycache" \
 	$(PYTHON) tests/functional/check_gate.py
 
+# loadgen's are shared out among its two engines and two versions of TLS; the same test has 160 of each in make test.
 VALGRIND_CONNECTIONS ?= 10000
 .PHONY: valgrind
 valgrind: deps-test
 	@$(MAKE) --no-print-directory -s -j2 all
 	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" PYTHONPYCACHEPREFIX="$(CURDIR)/build/pycache" \
 	$(PYTHON) tests/functional/valgrind.py $(VALGRIND_CONNECTIONS)
+	@TLSDYNO_MEMCHECK_CONNECTIONS=$$(($(VALGRIND_CONNECTIONS) / 4)) TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" \
+	PYTHONPYCACHEPREFIX="$(CURDIR)/build/pycache" $(PYTHON) -m pytest $(PYTEST_FLAGS) -p no:cacheprovider \
+	-k memcheck tests/functional/test_hostile_servers.py
 
 # The same test has a tenth of them in make test.
 ABORTED_HANDSHAKES ?= 100000

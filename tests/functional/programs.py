@@ -111,9 +111,10 @@ def preloaded(name: str, tmp_path: Path, setting: str) -> list[str]:
     return ["env", f"LD_PRELOAD={library}", setting, "ASAN_OPTIONS=verify_asan_link_order=0"]
 
 
-def run(name: str, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    """A program that ends by itself."""
-    return subprocess.run([program(name), *arguments], capture_output=True, text=True, timeout=timeout,
+def run(name: str, *arguments: str, timeout: float = 120,
+        within: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    """A program that ends by itself. `within`: a command that becomes it."""
+    return subprocess.run([*within, program(name), *arguments], capture_output=True, text=True, timeout=timeout,
                           stdin=subprocess.DEVNULL, check=False)
 
 

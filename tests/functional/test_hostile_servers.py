@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import random
 import socket
@@ -17,7 +18,8 @@ from pathlib import Path
 
 import pytest
 from counting_server import LIMIT_S, VERSIONS, errors, load, reset, response, server_context
-from programs import make_certificate, program
+from programs import BUILD, make_certificate, program, run
+from valgrind import judge, within
 
 ENGINES = ["light", "openssl"]
 HANDSHAKE, ALERT, CHANGE, DATA = 22, 21, 20, 23
@@ -356,6 +358,71 @@ def test_a_good_server_in_single_bytes_is_a_good_server(pem: Path, engine: str, 
     with serving(script) as server:
         result = load("--engine", engine, "-c", "1", "-n", "2", "--tls-version", version, server.url)
     assert result["transactions"] == 2 and not errors(result)
+
+
+# ---- Memory ----
+
+MEMCHECK_CONNECTIONS = int(os.environ.get("TLSDYNO_MEMCHECK_CONNECTIONS", "160"))
+MEMCHECK_LIMIT_S = 30 + MEMCHECK_CONNECTIONS  # far more than it takes; loadgen is thirty times slower
+
+
+def answers(context: ssl.SSLContext, connection: socket.socket, number: int) -> None:
+    """A good server, whose certificate and response come in pieces of many sizes."""
+    peer = Peer(context, connection)
+    piece = 1 + 97 * (number % 30)
+    while flight := peer.flight():
+        for place in range(0, len(flight), piece):
+            connection.sendall(flight[place:place + piece])
+    peer.request()
+    peer.tls.write(response(b"z" * (number % 40000)))
+    connection.sendall(peer.outgoing.read())
+    fin(connection)
+
+
+def every_kind(pem: Path, version: str) -> Callable[[socket.socket, int], None]:
+    """Of four connections one is served well, one gets a wrong record, one a flight whose records are in no order, and
+    one an end in the middle of what it gets."""
+    context = server_context(pem, version)
+    wrong = list(WRONG_RECORDS.values())
+
+    def script(connection: socket.socket, number: int) -> None:
+        turn, kind = divmod(number, 4)
+        if kind == 0:
+            answers(context, connection, 131 * turn)
+        elif kind == 1:
+            connection.recv(65536)
+            connection.sendall(wrong[turn % len(wrong)][0])
+            fin(connection)
+        elif kind == 2:
+            flight = [piece for piece in records(Peer(context, connection).flight()) if piece[0] != CHANGE]
+            connection.sendall(b"".join((swapped, doubled, missing)[turn % 3](flight, turn // 3)))
+            fin(connection)
+        else:
+            ends_after(context, (fin, reset)[turn % 2], 1, [])(connection, 37 * turn % 700)
+    return script
+
+
+@pytest.mark.skipif(BUILD.name == "san", reason="valgrind cannot run what has a sanitizer in it")
+@pytest.mark.timeout(MEMCHECK_LIMIT_S + 60)
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_memcheck_finds_nothing(tmp_path: Path, pem: Path, engine: str, version: str) -> None:
+    """loadgen under valgrind: nothing is lost, nothing is read or written where there is nothing, and nothing depends
+    on what was never set."""
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    with serving(every_kind(pem, version)) as server:
+        done = run("loadgen", "--engine", engine, "-c", "16", "-n", str(MEMCHECK_CONNECTIONS), "--timeout",
+                   "60s", "--tls-version", version, "--reuse", "every:2", "--json", "-", server.url,
+                   timeout=MEMCHECK_LIMIT_S, within=within(logs))
+    assert done.returncode == 1, done.stderr
+    judge(logs, 2)  # the master and its worker
+    result = json.loads(done.stdout)
+    found = errors(result)
+    assert result["transactions"] + sum(found.values()) == MEMCHECK_CONNECTIONS
+    assert result["transactions"] >= MEMCHECK_CONNECTIONS // 4 - 16 and found["tls_protocol"] > 0
+    assert found["unexpected_eof"] > 0 and found["reset"] > 0
+    assert result["totals"]["handshakes_full"] > 0 and result["totals"]["handshakes_resumed"] > 0
 
 
 # ---- Waiting ----

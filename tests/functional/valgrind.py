@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """The proxy under valgrind's memcheck, with connections of every kind through it: no byte is definitely lost, none is
-read or written where there is none, and nothing is decided by memory that was never set.
+read or written where there is none, and nothing is decided by memory that was never set. (loadgen under it:
+test_hostile_servers.py.)
 
     valgrind.py [CONNECTIONS]      (default 10000)
 
@@ -80,17 +81,16 @@ def ended_well(server: Running) -> Iterator[None]:
     assert server.process.wait(300) == 0
 
 
-def judge(logs: Path) -> None:
-    """Each process has a log of its own; that of who shows statistics breaks off, as it is killed at the end."""
+def judge(logs: Path, processes: int) -> None:
+    """So many processes ended well. Each has a log of its own; that of who shows the proxy's statistics breaks off, as
+    it is killed at the end."""
     complaints = re.compile(r"Invalid |uninitialised|definitely lost in|Mismatched|Process terminating")
     whole = 0
     for log in sorted(logs.iterdir()):
         text = log.read_text()
         assert not complaints.search(text), text
         whole += "ERROR SUMMARY: 0 errors" in text
-    # The master and the workers of each generation, of each of the three proxies.
-    assert whole == (1 + 3 * 2) + (1 + 2) + (1 + 1), f"{whole} of {len(list(logs.iterdir()))} processes were judged"
-    print(f"valgrind: {whole} processes, no error and no definite leak", flush=True)
+    assert whole == processes, f"{whole} of {len(list(logs.iterdir()))} processes were judged"
 
 
 def serve_tls(folder: Path, logs: Path, connections: int) -> int:
@@ -152,7 +152,10 @@ def check(connections: int) -> None:
         accepted = (serve_tls(folder, logs, connections) + be_client(folder, logs, connections)
                     + tell_of_clients(folder, logs, max(connections // 50, 10)))
         print(f"valgrind: {accepted} connections", flush=True)
-        judge(logs)
+        # The master and the workers of each generation, of each of the three proxies.
+        processes = (1 + 3 * 2) + (1 + 2) + (1 + 1)
+        judge(logs, processes)
+        print(f"valgrind: {processes} processes, no error and no definite leak", flush=True)
 
 
 if __name__ == "__main__":
