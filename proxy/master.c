@@ -3,22 +3,17 @@
 
 #include "access_log.h"
 #include "admission.h"
-#include "backends.h"
 #include "background.h"
+#include "configuration.h"
 #include "descriptor_limit.h"
-#include "listeners.h"
 #include "log.h"
 #include "pidfile.h"
 #include "prefork.h"
 #include "privileges.h"
 #include "resolver.h"
-#include "session_store.h"
-#include "session_sync.h"
-#include "shared_memory.h"
 #include "stats.h"
 #include "stats_server.h"
 #include "sync_process.h"
-#include "tls_contexts.h"
 #include "tls_engine.h"
 #include "units.h"
 #include "worker.h"
@@ -28,122 +23,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* While long connections drain, so many generations of workers may be there at once. */
 #define GENERATIONS 8
 
-/* What a reload replaces, as a whole. */
-struct configuration {
-    struct proxy_settings *settings;
-    struct tls_contexts tls;
-    int access_log;            /* -1: none */
-    bool access_log_is_new;    /* made for this configuration, of which it is not sure yet that it is used */
-    struct backends *backends; /* the addresses of the backend, in shared memory */
-    struct listeners listeners;
-};
-
 struct master {
     struct configuration current;
     struct configuration *other; /* in a reload: the one that is not the current one */
     settings_reader *reread;
-    struct session_store *store[2]; /* of sessions without and with certificates of clients; NULL: not needed yet */
-    struct ticket_keys *ticket_keys;
-    struct session_sync *sync;        /* with other hosts; NULL: none */
-    struct session_store *sync_store; /* what it puts sessions of other hosts into */
-    struct admission *admission;      /* NULL: no limit */
-    struct privileges privileges;     /* of the workers */
-    struct address stats_address;     /* with the port that was given */
+    struct resumption resumption;
+    struct admission *admission;  /* NULL: no limit */
+    struct privileges privileges; /* of the workers */
+    struct address stats_address; /* with the port that was given */
     struct stats stats;
     struct prefork pool;
     int stats_listener;  /* -1: none */
     int reloads_to_tell; /* workers of before may still take a connection */
 };
-
-/* What a session takes in the store beside its bytes, about. */
-#define SESSION_OVERHEAD_BYTES 64
-
-/*
- * The store that fits the configuration, once made for life. Where a reload asks for certificates of clients, or does
- * not any more, sessions of before cannot be resumed anyway (client_verification.h), so it costs nothing to begin
- * another. NULL and *store, which is NULL where none is wanted, or why that is refused.
- */
-static const char *find_store(struct master *master, const struct proxy_settings *settings,
-                              struct session_store **store) {
-    static char refusal[128];
-    bool has_certificates = settings_ask_for_certificates(settings);
-    size_t session_bytes = has_certificates ? SESSION_BYTES_WITH_CERTIFICATE : SESSION_BYTES;
-    uint64_t bytes = settings->session_cache * (session_bytes + SESSION_OVERHEAD_BYTES);
-
-    *store = NULL;
-    if (!settings->session_cache || settings->client_role)
-        return NULL;
-    if (!master->store[has_certificates]) {
-        if (!shared_memory_fits(bytes)) {
-            snprintf(refusal, sizeof refusal,
-                     "--session-cache: %llu sessions take %llu MiB, more than this machine has",
-                     (unsigned long long)settings->session_cache, (unsigned long long)(bytes >> 20));
-            return refusal;
-        }
-        master->store[has_certificates] = session_store_new(settings->session_cache, session_bytes);
-    }
-    *store = master->store[has_certificates];
-    return NULL;
-}
-
-/* False with errno set. */
-static bool open_access_log(struct configuration *configuration) {
-    const char *file = configuration->settings->access_log;
-
-    if (!file)
-        return true;
-    if (configuration->settings->test_only)
-        return access_log_can_be_opened(file);
-    configuration->access_log = access_log_open(file, &configuration->access_log_is_new);
-    return configuration->access_log >= 0;
-}
-
-/* Of a configuration that is refused, unless a worker has been there that wrote to it. */
-static void remove_access_log(const struct configuration *configuration) {
-    struct stat file;
-
-    if (configuration->access_log_is_new && fstat(configuration->access_log, &file) == 0 && file.st_size == 0)
-        unlink(configuration->settings->access_log);
-}
-
-/* NULL and all of it, or why it is refused and nothing of it. */
-static const char *make_configuration(struct configuration *made, struct proxy_settings *settings,
-                                      struct master *master) {
-    static char refusal[512];
-    struct session_store *store;
-    const char *reason = find_store(master, settings, &store);
-
-    *made = (struct configuration){.settings = settings, .access_log = -1};
-    if (!reason && master->sync && store != master->sync_store)
-        reason = "--client-ca: where sessions are shared with other hosts it cannot begin or end by a reload";
-    if (!reason)
-        reason = tls_contexts_new(&made->tls, settings, store, master->ticket_keys, master->sync);
-    if (reason)
-        return reason;
-    if (!open_access_log(made)) {
-        snprintf(refusal, sizeof refusal, "--access-log: %.255s: %s", settings->access_log, strerror(errno));
-        tls_contexts_free(&made->tls);
-        return refusal;
-    }
-    made->backends = backends_new(&settings->backend_addresses);
-    return NULL;
-}
-
-/* Its sockets are no longer its own. */
-static void free_configuration(struct configuration *configuration) {
-    remove_access_log(configuration);
-    tls_contexts_free(&configuration->tls);
-    backends_free(configuration->backends);
-    settings_free(configuration->settings);
-    if (configuration->access_log >= 0)
-        close(configuration->access_log);
-}
 
 /* In a forked process: what it keeps beyond its sockets, nobody may write to or has to wait for. */
 static void let_go(const struct master *master) {
@@ -205,9 +102,7 @@ static int run_worker(const struct prefork_worker *self, struct ev_loop *loop, v
     listeners_keep(&current->listeners, self->index);
     if (master->stats_listener >= 0)
         close(master->stats_listener);
-    for (size_t i = 0; i < sizeof master->store / sizeof *master->store; i++)
-        if (master->store[i])
-            session_store_begin(master->store[i]);
+    resumption_begin(&master->resumption);
     tls_contexts_begin(&current->tls, worker.counters, self->slot, loop);
     access_log_start(&worker.access_log, loop, current->access_log,
                      (enum access_log_format)current->settings->log_format, worker.counters);
@@ -235,8 +130,8 @@ static int run_stats(struct ev_loop *loop, void *context) {
     struct master *master = context;
 
     begin_service(master);
-    if (master->sync)
-        close(master->sync->fd);
+    if (master->resumption.sync)
+        close(master->resumption.sync->fd);
     stats_server_start(&server, loop, master->stats_listener, &master->stats);
     ev_run(loop, 0);
     return 0;
@@ -250,7 +145,7 @@ static int run_sync(struct ev_loop *loop, void *context) {
     begin_service(master);
     if (master->stats_listener >= 0)
         close(master->stats_listener);
-    return sync_process_run(master->sync, &priority, loop);
+    return sync_process_run(master->resumption.sync, &priority, loop);
 }
 
 static void add_service(struct master *master, int (*run)(struct ev_loop *, void *), const char *name) {
@@ -276,7 +171,7 @@ static void take_back(void) {
     if (starting.pid != getpid())
         return;
     listeners_unlink(&starting.master->current.listeners);
-    remove_access_log(&starting.master->current);
+    configuration_remove_log(&starting.master->current);
     remove_files(starting.master);
 }
 
@@ -308,7 +203,7 @@ static void set_clocks(const struct master *master) {
     const struct proxy_settings *settings = master->current.settings;
 
     backends_refresh(master->current.backends, settings, &master->privileges, EV_DEFAULT);
-    ticket_keys_rotate_every(master->ticket_keys, EV_DEFAULT,
+    ticket_keys_rotate_every(master->resumption.ticket_keys, EV_DEFAULT,
                              settings->ticket_rotation_ns ? settings->ticket_rotation_ns
                                                           : settings->session_lifetime_ns);
 }
@@ -347,21 +242,21 @@ static const char *make_next(struct master *master, struct configuration *next) 
         reason = refusal;
     }
     if (!reason)
-        reason = session_sync_check_reload(master->sync, master->current.settings, next->settings);
+        reason = session_sync_check_reload(master->resumption.sync, master->current.settings, next->settings);
     if (!reason)
         reason = find_backend(next->settings, &master->privileges);
     if (reason) {
         settings_free(next->settings);
         return reason;
     }
-    reason = make_configuration(next, next->settings, master);
+    reason = configuration_make(next, next->settings, &master->resumption);
     if (reason) {
         settings_free(next->settings);
         return reason;
     }
     reason = listeners_open(&next->listeners, &master->current.listeners, next->settings);
     if (reason)
-        free_configuration(next);
+        configuration_free(next);
     return reason;
 }
 
@@ -417,7 +312,7 @@ static void reload(struct master *master) {
             show_frontends(master, &old.listeners, &next.listeners, false);
             listeners_close(&old.listeners, &next.listeners);
         }
-        free_configuration(reason ? &next : &old);
+        configuration_free(reason ? &next : &old);
     }
     if (reason) {
         tls_engine_give_back();
@@ -477,8 +372,8 @@ static void announce(const char *what, const struct address *address) {
 static void announce_all(const struct master *master) {
     if (master->stats_listener >= 0)
         announce("stats", &master->stats_address);
-    if (master->sync)
-        announce("shared cache", &master->sync->sharing.own);
+    if (master->resumption.sync)
+        announce("shared cache", &master->resumption.sync->sharing.own);
     for (int i = 0; i < master->current.listeners.count; i++)
         announce("listening", &master->current.listeners.all[i]->address);
 }
@@ -500,7 +395,7 @@ static bool open_all(struct master *master) {
 
     master->stats_address = settings->stats;
     master->stats_listener = -1;
-    if (master->sync && !open_sync(master->sync))
+    if (master->resumption.sync && !open_sync(master->resumption.sync))
         return false;
     if (settings->has_stats && !listen_for_stats(master))
         return false;
@@ -519,18 +414,12 @@ static bool open_all(struct master *master) {
 static void prepare(struct master *master, struct proxy_settings *settings) {
     const char *reason = privileges_find(&master->privileges, settings->user, settings->group, settings->chroot);
 
-    master->ticket_keys = ticket_keys_new();
-    if (!master->ticket_keys)
-        fail(EXIT_FAILED, "session tickets: no random numbers");
     if (!reason)
         reason = find_backend(settings, &master->privileges);
     if (!reason)
-        reason = find_store(master, settings, &master->sync_store);
+        reason = resumption_new(&master->resumption, settings, (int)settings->workers * GENERATIONS);
     if (!reason)
-        reason = session_sync_new(&master->sync, settings, master->sync_store, master->ticket_keys,
-                                  (int)settings->workers * GENERATIONS);
-    if (!reason)
-        reason = make_configuration(&master->current, settings, master);
+        reason = configuration_make(&master->current, settings, &master->resumption);
     if (!reason && settings->test_only && settings->pidfile)
         reason = pidfile_check(settings->pidfile);
     if (reason)
@@ -582,16 +471,16 @@ int master_run(struct proxy_settings *settings, settings_reader *reread) {
     set_up_pool(&master);
     if (settings->has_stats)
         add_service(&master, run_stats, "proxy-stats");
-    if (master.sync)
+    if (master.resumption.sync)
         add_service(&master, run_sync, "proxy-sync");
     stats_init(&master.stats, master.pool.workers, master.pool.workers * GENERATIONS,
                settings->has_stats ? settings->top_clients : 0);
-    master.stats.sync = master.sync ? master.sync->counters : NULL;
+    master.stats.sync = master.resumption.sync ? master.resumption.sync->counters : NULL;
     stats_add(&master.stats.master->generation, 1);
     master.admission = admission_new(settings->maxconn, master.pool.workers * GENERATIONS);
     hold_signals_back(true);
     if (!open_all(&master)) {
-        remove_access_log(&master.current);
+        configuration_remove_log(&master.current);
         return EXIT_USAGE;
     }
     show_frontends(&master, &master.current.listeners, NULL, true);
