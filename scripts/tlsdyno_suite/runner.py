@@ -292,13 +292,10 @@ def row_of(work: Work, site: Site, seen: Seen | Failed) -> Row:
     return {**measured_row(evidence, judge(evidence), rss_kib, work.limit), **article_row(work.cell, work.directory)}
 
 
-def with_rate(plan: Plan, work: Work) -> Work:
-    """Where the rate is to be a share of what the subject does: the same with that rate, as a closed loop has just
-    found on a site of its own. Machines differ, and one may be half as fast again an hour later. Where a host is to
-    die, it is what the others do: who plans for that asks all hosts for no more."""
-    share = work.cell.rate_share
-    if not share:
-        return work
+def with_rate(plan: Plan, work: Work, share: float) -> Work:
+    """The same with a rate that is this share of what the subject does, as a closed loop has just found on a site of
+    its own. Machines differ, and one may be half as fast again an hour later. Where a host is to die, it is what the
+    others do: who plans for that asks all hosts for no more."""
     directory = work.directory / "closed"
     directory.mkdir()
     cell = replace(work.cell, loop="closed", connections=min(work.cell.connections, CLOSED_CONNECTIONS))
@@ -321,8 +318,8 @@ def with_rate(plan: Plan, work: Work) -> Work:
 
 def measure(plan: Plan, works: list[Work]) -> list[Row | Failed]:
     """Cells that belong together, from nothing running to nothing running."""
-    if works[0].cell.rate_share:  # never in company, as no open loop is
-        paced = attempt(with_rate, plan, works[0])
+    if share := works[0].cell.rate_share:  # never in company, as no open loop is
+        paced = attempt(with_rate, plan, works[0], share)
         if isinstance(paced, Failed):
             return [paced]
         works = [paced]
