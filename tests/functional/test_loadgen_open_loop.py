@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from counting_server import LIMIT_S, agrees, errors, load, response, server_context, serving, wait_for
+from counting_server import LIMIT_S, agrees, errors, free_port, load, response, server_context, serving, wait_for
 from programs import make_certificate, program, run
 
 
@@ -124,6 +124,15 @@ def test_a_socket_that_was_reset_waits_for_its_next_connection(pem):
     assert not errors(result)
     assert result["totals"]["connections_opened"] == result["totals"]["transactions"] == 20
     assert result["cpu"]["user_s"] + result["cpu"]["system_s"] < 0.3  # one that spins would use all of the 2 s
+
+
+@pytest.mark.parametrize("how", [["-d", "10h"], ["-n", "9000000000000000000"]])
+@pytest.mark.parametrize("arrivals", ["fixed", "poisson"])
+def test_a_target_that_is_not_there_is_told_at_once_however_many_would_have_come(arrivals, how):
+    done = run("loadgen", "--rate", "1000000", "--arrivals", arrivals, "--close", "rst", *how,
+               f"http://127.0.0.1:{free_port()}/")
+    assert done.returncode == 3 and "Connection refused" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_more_than_the_target_can_do_waits_and_is_late(pem):

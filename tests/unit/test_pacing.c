@@ -277,6 +277,37 @@ static void a_closed_loop_begins_at_once_until_its_limit(void **state) {
     assert_int_equal(pacing_take(&pacing, PHASE_DRAIN, START_NS, &arrival), PACING_NEVER);
 }
 
+/* One by one it would take a century. */
+static void what_is_too_much_to_be_counted_is_reckoned(void **state) {
+    struct pacing_config config = {.arrivals = ARRIVALS_POISSON, .rate_per_s = 1e6, .limit = UINT64_MAX / 2};
+    struct window window = window_of(0, 0);
+    struct pacing pacing;
+    (void)state;
+
+    pacing_init(&pacing, &config, &window, 0, 1);
+    assert_int_equal(pacing_never_taken(&pacing), config.limit);
+    window = window_of(3 * NS_PER_S, 1000000 * NS_PER_S);
+    config.ramp_ns = 3 * NS_PER_S;
+    pacing_init(&pacing, &config, &window, 1, 4);
+    assert_in_range(pacing_never_taken(&pacing), UINT64_C(249999000000), UINT64_C(250001000000));
+    config.limit = 0;
+    pacing_init(&pacing, &config, &window, 1, 4);
+    assert_in_range(pacing_never_taken(&pacing), UINT64_C(249999000000), UINT64_C(250001000000));
+    config.arrivals = ARRIVALS_FIXED;
+    pacing_init(&pacing, &config, &window, 3, 4);
+    assert_in_range(pacing_never_taken(&pacing), UINT64_C(249999999999), UINT64_C(250000000001));
+    pacing_stop(&pacing, window.measured_from_ns + 100 * NS_PER_S);
+    assert_in_range(pacing_never_taken(&pacing), 24999999, 25000001);
+    pacing_stop(&pacing, window.ramped_ns);
+    assert_int_equal(pacing_never_taken(&pacing), 0);
+    config.limit = 40000000;
+    pacing_init(&pacing, &config, &window, 0, 4);
+    assert_int_equal(pacing_never_taken(&pacing), 10000000);
+    config.arrivals = ARRIVALS_BURST;
+    pacing_init(&pacing, &config, &window, 0, 1);
+    assert_int_equal(pacing_never_taken(&pacing), 40000000);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fixed_arrivals_of_all_workers_are_evenly_spaced),
@@ -290,6 +321,7 @@ int main(void) {
         cmocka_unit_test(a_burst_is_due_all_at_once),
         cmocka_unit_test(a_burst_waits_for_the_end_of_the_warm_up),
         cmocka_unit_test(nothing_begins_after_it_was_stopped),
+        cmocka_unit_test(what_is_too_much_to_be_counted_is_reckoned),
         cmocka_unit_test(a_closed_loop_begins_at_once_until_its_limit),
     };
 
