@@ -6,6 +6,7 @@
 #include "log.h"
 #include "master.h"
 #include "options.h"
+#include "output.h"
 #include "plan.h"
 #include "ports.h"
 #include "prefork.h"
@@ -27,6 +28,7 @@
 #define HOLD_BATCHES       20 /* in an interval, at least */
 #define CONNECTIONS_MAX    1000000
 #define CONNECTIONS_UNSAID 10
+#define SERVER_NAME_MAX    255 /* RFC 1035, 2.3.4 */
 /* Descriptors of a worker that are no connections: standard ones, event loop, life line, random numbers. */
 #define OTHER_DESCRIPTORS 32
 
@@ -421,6 +423,8 @@ static void check_tls(void) {
     plan.engine_config.resume = plan.sessions.reuse != REUSE_NEVER;
     plan.engine_config.resume_with = resume_choice < 0 ? RESUME_WITH_ANY : (enum resume_with)resume_choice;
     plan.engine_config.session_arrived = client_session_arrived;
+    if (sni && strlen(sni) > SERVER_NAME_MAX)
+        fail(EXIT_USAGE, "--sni: %zu letters: a server name has %d at most", strlen(sni), SERVER_NAME_MAX);
     plan.server_name = sni;
     if (tls_version) {
         plan.engine_config.tls_version = tls_version_parse(tls_version);
@@ -466,26 +470,13 @@ static void check_descriptors(void) {
     plan.lingerers = limit.rlim_cur - needed < LINGERERS_MAX ? (int)(limit.rlim_cur - needed) : LINGERERS_MAX;
 }
 
-/* Better now than after the measurement. */
-static void check_writable(const char *option, const char *file) {
-    FILE *out;
-
-    if (!file || strcmp(file, "-") == 0)
-        return;
-    out = fopen(file, "a");
-    if (!out)
-        fail(EXIT_USAGE, "%s: %s: %s", option, file, strerror(errno));
-    else
-        fclose(out);
-}
-
 static void check_files(void) {
     const struct {
         const char *option, *file;
     } files[] = {{"--json", plan.json_file}, {"--series", plan.series_file}, {"--histogram", plan.histogram_file}};
 
     for (int i = 0; i < 3; i++) {
-        check_writable(files[i].option, files[i].file);
+        output_check(files[i].option, files[i].file);
         for (int j = 0; j < i; j++)
             if (files[i].file && files[j].file && strcmp(files[i].file, files[j].file) == 0)
                 fail(EXIT_USAGE, "%s: %s: %s writes there already", files[i].option, files[i].file, files[j].option);

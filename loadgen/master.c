@@ -174,6 +174,8 @@ static int run_worker(const struct prefork_worker *self, struct ev_loop *loop, v
 int master_run(const struct plan *plan) {
     static struct master master;
     const struct start *start;
+    bool series_is_whole;
+    int status;
 
     master.load.plan = plan;
     master.load.tallies = shared_memory_new(plan->workers * sizeof *master.load.tallies);
@@ -202,9 +204,10 @@ int master_run(const struct plan *plan) {
     if (plan->duration_ns)
         set_late(&master, master.load.window.measured_until_ns);
     ev_run(master.loop, 0);
-    progress_end(&master.progress);
+    series_is_whole = progress_end(&master.progress);
     if (start->refused_target)
         fail(EXIT_NO_TARGET, "%s: cannot connect to %s: %s", plan->target[start->refused_target - 1].url,
              plan->target[start->refused_target - 1].address_text, strerror(start->refused_errno));
-    return report(&master);
+    status = report(&master);
+    return series_is_whole ? status : EXIT_FAILED;
 }

@@ -61,5 +61,5 @@ bool percentile_file_write(const struct latency_histogram *histogram, FILE *out)
             histogram->count);
     fprintf(out, "#[Buckets = %12d, SubBuckets     = %12d]\n", HISTOGRAM_EXPONENT_MAX - HISTOGRAM_MANTISSA_BITS + 2,
             1 << HISTOGRAM_MANTISSA_BITS);
-    return fflush(out) == 0 && !ferror(out);
+    return !ferror(out);
 }

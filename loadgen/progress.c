@@ -2,9 +2,9 @@
 #include "progress.h"
 
 #include "log.h"
+#include "output.h"
 
-#include <errno.h>
-#include <string.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 void progress_init(struct progress *progress, const struct load *load) {
@@ -13,9 +13,9 @@ void progress_init(struct progress *progress, const struct load *load) {
     *progress = (struct progress){.load = load, .last_ns = load->window.start_ns};
     if (!file)
         return;
-    progress->series = strcmp(file, "-") == 0 ? stdout : fopen(file, "w");
+    progress->series = output_open("--series", file);
     if (!progress->series)
-        fail(EXIT_USAGE, "--series: %s: %s", file, strerror(errno));
+        exit(EXIT_USAGE);
     fprintf(progress->series, "elapsed_s,phase,connections_per_s,handshakes_full_per_s,handshakes_resumed_per_s,"
                               "transactions_per_s,received_bytes_per_s,sent_bytes_per_s,errors\n");
 }
@@ -71,11 +71,14 @@ void progress_tell(struct progress *progress, const char *phase, uint64_t now_ns
     progress->last_ns = now_ns;
 }
 
-void progress_end(struct progress *progress) {
+bool progress_end(struct progress *progress) {
+    bool good = true;
+
     if (progress->line_is_open)
         fputc('\n', stderr);
     progress->line_is_open = false;
-    if (progress->series && progress->series != stdout)
-        fclose(progress->series);
+    if (progress->series)
+        good = output_close("--series", progress->load->plan->series_file, progress->series, true);
     progress->series = NULL;
+    return good;
 }

@@ -5,6 +5,7 @@
 #include "plan.h"
 #include "tally.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 
 struct progress {
@@ -21,6 +22,7 @@ void progress_init(struct progress *progress, const struct load *load);
 /* phase: the one that the second since the last telling belongs to. */
 void progress_tell(struct progress *progress, const char *phase, uint64_t now_ns);
 
-void progress_end(struct progress *progress);
+/* False, with a line on standard error, if not all of the series was written. */
+bool progress_end(struct progress *progress);
 
 #endif

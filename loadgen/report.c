@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "report.h"
 
-#include "log.h"
+#include "output.h"
 #include "percentile_file.h"
 #include "units.h"
 #include "version.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <string.h>
@@ -268,22 +267,16 @@ static json_t *result_json(const struct report *report) {
 }
 
 static bool write_json(const struct report *report) {
-    bool to_stdout = strcmp(report->json_file, "-") == 0;
-    FILE *out = to_stdout ? stdout : fopen(report->json_file, "w");
+    FILE *out = output_open("--json", report->json_file);
     json_t *result;
     bool good;
 
-    if (!out) {
-        log_error("--json: %s: %s", report->json_file, strerror(errno));
+    if (!out)
         return false;
-    }
     result = result_json(report);
     good = json_dumpf(result, out, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) == 0 && fputc('\n', out) != EOF;
     json_decref(result);
-    good = (to_stdout ? fflush(out) : fclose(out)) == 0 && good;
-    if (!good)
-        log_error("--json: %s: %s", report->json_file, strerror(errno));
-    return good;
+    return output_close("--json", report->json_file, out, good);
 }
 
 /* ---- For people ---- */
@@ -382,32 +375,28 @@ static void print_summary(const struct report *report) {
         if (totals.errors[i])
             printf("  %s %" PRIu64, load_error_name((enum load_error)i), totals.errors[i]);
     putchar('\n');
-    fflush(stdout);
 }
 
 static bool write_histogram(const struct report *report) {
     const char *file = report->load->plan->histogram_file;
-    bool to_stdout = strcmp(file, "-") == 0, good;
-    FILE *out = to_stdout ? stdout : fopen(file, "w");
+    FILE *out = output_open("--histogram", file);
 
-    good = out && percentile_file_write(&report->tally.latency[LATENCY_TRANSACTION], out);
-    if (out && !to_stdout)
-        good = fclose(out) == 0 && good;
-    if (!good)
-        log_error("--histogram: %s: %s", file, strerror(errno));
-    return good;
+    return out && output_close("--histogram", file, out,
+                               percentile_file_write(&report->tally.latency[LATENCY_TRANSACTION], out));
 }
 
 bool report_write(const struct report *report) {
-    const char *histogram_file = report->load->plan->histogram_file;
+    const struct plan *plan = report->load->plan;
     bool good = true;
 
-    if (!(report->json_file && strcmp(report->json_file, "-") == 0) &&
-        !(histogram_file && strcmp(histogram_file, "-") == 0))
+    if (!output_is_stdout(report->json_file) && !output_is_stdout(plan->histogram_file) &&
+        !output_is_stdout(plan->series_file)) {
         print_summary(report);
+        good = output_close("result", "standard output", stdout, true);
+    }
     if (report->json_file)
-        good = write_json(report);
-    if (histogram_file)
+        good = write_json(report) && good;
+    if (plan->histogram_file)
         good = write_histogram(report) && good;
     return good;
 }
