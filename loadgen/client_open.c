@@ -69,7 +69,7 @@ static bool connected(struct client *client, uint64_t now_ns) {
     client_set_deadline(client, now_ns);
     if (plan->proxy_protocol != PROXY_PROTOCOL_NONE && !proxy_protocol_send(fd, plan->proxy_protocol))
         return client_finish(client, LOAD_RESET, now_ns);
-    if (!worker->engine->open(worker->engine, client->connection, fd, server_name,
+    if (!worker->engine->open(worker->engine, client->connection, fd, server_name, target->host,
                               session_slot_offer(&client->sessions), client)) {
         client->fd = -1;
         return client_finish(client, LOAD_FD_UNAVAILABLE, now_ns);

@@ -49,6 +49,7 @@ struct engine_facts {
     const char *cipher;
     const char *group;
     const char *sigalg;          /* what the server signed with; IANA's name */
+    const char *alpn;            /* the protocol that the server chose of those offered; "": none */
     const char *certificate_key; /* "" where no certificate was sent (resumption) */
     unsigned chain_bytes;        /* DER of all certificates that were sent */
 };
@@ -59,10 +60,12 @@ struct engine {
     size_t connection_bytes; /* the caller provides zeroed, aligned memory of this size, to be used again and again */
 
     /*
-     * fd is a connected, non-blocking socket, the engine's from here on. server_name (may be NULL) is sent as SNI.
+     * fd is a connected, non-blocking socket, the engine's from here on. server_name (may be NULL) is sent as SNI; what
+     * is verified is that the certificate is for that, or without one for address, which is a number.
      * session (may be NULL) is offered; it stays the caller's. False: out of memory; fd is closed.
      */
-    bool (*open)(struct engine *engine, void *connection, int fd, const char *server_name, void *session, void *owner);
+    bool (*open)(struct engine *engine, void *connection, int fd, const char *server_name, const char *address,
+                 void *session, void *owner);
     /*
      * One step of the handshake. After STREAM_OK, the last bytes of the handshake may still be held back, to go out
      * together with what the next write or end sends: one of them must follow, unless flush_handshake is set.

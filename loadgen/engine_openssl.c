@@ -62,8 +62,8 @@ static void forget_session(struct openssl_connection *connection) {
     connection->session = NULL;
 }
 
-static bool openssl_open(struct engine *engine, void *memory, int fd, const char *server_name, void *session,
-                         void *owner) {
+static bool openssl_open(struct engine *engine, void *memory, int fd, const char *server_name, const char *address,
+                         void *session, void *owner) {
     struct openssl_connection *connection = memory;
     struct openssl_engine *self = (struct openssl_engine *)engine;
 
@@ -74,8 +74,9 @@ static bool openssl_open(struct engine *engine, void *memory, int fd, const char
     SSL_set_app_data(ssl, connection);
     bool good = self->config.flush_handshake || flight_bio_attach(ssl, fd);
     good = good && (!server_name || SSL_set_tlsext_host_name(ssl, server_name) == 1);
-    if (good && self->config.verify_peer && server_name)
-        good = SSL_set1_host(ssl, server_name) == 1;
+    if (good && self->config.verify_peer)
+        good = server_name ? SSL_set1_host(ssl, server_name) == 1
+                           : X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), address) == 1;
     if (good && session) {
         good = SSL_set_session(ssl, session) == 1 && SSL_SESSION_up_ref(session) == 1;
         if (good)
@@ -226,6 +227,20 @@ static void measure_certificate(struct openssl_engine *self, SSL *ssl, struct en
     facts->chain_bytes = seen->chain_bytes;
 }
 
+/* As in a C string: one offered by name has no NUL in it. */
+static const char *protocol_name(SSL *ssl) {
+    static char name[256];
+    const unsigned char *chosen;
+    unsigned length;
+
+    SSL_get0_alpn_selected(ssl, &chosen, &length);
+    if (!chosen)
+        return "";
+    memcpy(name, chosen, length);
+    name[length] = '\0';
+    return name;
+}
+
 static void openssl_facts(void *memory, struct engine_facts *facts) {
     struct openssl_connection *connection = memory;
     SSL *ssl = connection->stream.ssl;
@@ -238,6 +253,7 @@ static void openssl_facts(void *memory, struct engine_facts *facts) {
         .cipher = SSL_get_cipher_name(ssl),
         .group = "",
         .sigalg = sigalg_name(ssl),
+        .alpn = protocol_name(ssl),
         .certificate_key = "",
     };
     /* A resumption before TLS 1.3 exchanges no key; OpenSSL would tell the group of the session's first handshake. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine.h"
 
-static bool plain_open(struct engine *engine, void *connection, int fd, const char *server_name, void *session,
-                       void *owner) {
-    (void)engine, (void)server_name, (void)session, (void)owner;
+static bool plain_open(struct engine *engine, void *connection, int fd, const char *server_name, const char *address,
+                       void *session, void *owner) {
+    (void)engine, (void)server_name, (void)address, (void)session, (void)owner;
     stream_open_plain(connection, fd);
     return true;
 }
@@ -35,7 +35,8 @@ static enum load_error plain_why(const void *connection) {
 
 static void plain_facts(void *connection, struct engine_facts *facts) {
     (void)connection;
-    *facts = (struct engine_facts){.tls_version = "", .cipher = "", .group = "", .sigalg = "", .certificate_key = ""};
+    *facts = (struct engine_facts){
+        .tls_version = "", .cipher = "", .group = "", .sigalg = "", .alpn = "", .certificate_key = ""};
 }
 
 static void plain_close(void *connection) {

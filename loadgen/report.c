@@ -109,7 +109,7 @@ static json_t *latencies_json(const struct tally *tally) {
     return latencies;
 }
 
-static void set_agreed(json_t *result, const struct tally *tally) {
+static void set_agreed(json_t *result, const struct plan *plan, const struct tally *tally) {
     json_t *negotiated = json_array(), *certificates = json_array();
 
     for (int i = 0; i < TALLY_NEGOTIATED && tally->negotiated[i].count > 0; i++) {
@@ -119,6 +119,8 @@ static void set_agreed(json_t *result, const struct tally *tally) {
         set_string(object, "cipher", row->cipher);
         set_string(object, "group", row->group);
         set_string(object, "sigalg", row->sigalg);
+        if (plan->engine_config.alpn)
+            set_string(object, "alpn", row->alpn);
         set_integer(object, "count", row->count);
         json_array_append_new(negotiated, object);
     }
@@ -254,7 +256,7 @@ static json_t *result_json(const struct report *report) {
         set_measurement(result, report, &measured);
     json_object_set_new(result, "latency_us", latencies_json(tally));
     if (measured.tls)
-        set_agreed(result, tally);
+        set_agreed(result, plan, tally);
     json_object_set_new(result, "errors", errors_json(&tally->phase[PHASE_MEASURED]));
     set_counters(all, &totals, &measured);
     json_object_set_new(all, "errors", errors_json(&totals));
@@ -309,8 +311,8 @@ static void print_count(const char *name, uint64_t count, double seconds) {
 static void print_agreed(const struct tally *tally) {
     for (int i = 0; i < TALLY_NEGOTIATED && tally->negotiated[i].count > 0; i++) {
         const struct negotiated *row = &tally->negotiated[i];
-        printf("%-20s %s %s %s %s (%" PRIu64 ")\n", i ? "" : "negotiated", row->tls_version, row->cipher, row->group,
-               row->sigalg, row->count);
+        printf("%-20s %s %s %s %s%s%s (%" PRIu64 ")\n", i ? "" : "negotiated", row->tls_version, row->cipher,
+               row->group, row->sigalg, *row->alpn ? " " : "", row->alpn, row->count);
     }
     for (int i = 0; i < TALLY_CERTIFICATES && tally->certificates[i].count > 0; i++)
         printf("%-20s %s, chain of %u bytes (%" PRIu64 ")\n", i ? "" : "certificate", tally->certificates[i].key,

@@ -55,7 +55,7 @@ uint64_t counters_errors(const struct counters *counters) {
     return sum;
 }
 
-static void add_negotiated(struct tally *tally, const char *const names[4], uint64_t count) {
+static void add_negotiated(struct tally *tally, const char *const names[5], uint64_t count) {
     struct negotiated *row = tally->negotiated;
 
     for (int i = 0; i < TALLY_NEGOTIATED; i++, row++) {
@@ -65,11 +65,12 @@ static void add_negotiated(struct tally *tally, const char *const names[4], uint
             snprintf(row->cipher, sizeof row->cipher, "%s", last ? "other" : names[1]);
             snprintf(row->group, sizeof row->group, "%s", last ? "other" : names[2]);
             snprintf(row->sigalg, sizeof row->sigalg, "%s", last ? "other" : names[3]);
+            snprintf(row->alpn, sizeof row->alpn, "%s", last ? "other" : names[4]);
             break;
         }
-        if (i == TALLY_NEGOTIATED - 1 ||
-            (strcmp(row->tls_version, names[0]) == 0 && strcmp(row->cipher, names[1]) == 0 &&
-             strcmp(row->group, names[2]) == 0 && strcmp(row->sigalg, names[3]) == 0))
+        if (i == TALLY_NEGOTIATED - 1 || (strcmp(row->tls_version, names[0]) == 0 &&
+                                          strcmp(row->cipher, names[1]) == 0 && strcmp(row->group, names[2]) == 0 &&
+                                          strcmp(row->sigalg, names[3]) == 0 && strcmp(row->alpn, names[4]) == 0))
             break;
     }
     row->count += count;
@@ -92,7 +93,7 @@ static void add_certificate(struct tally *tally, const char *key, unsigned chain
 }
 
 void tally_negotiated(struct tally *tally, const struct engine_facts *facts) {
-    const char *const names[4] = {facts->tls_version, facts->cipher, facts->group, facts->sigalg};
+    const char *const names[5] = {facts->tls_version, facts->cipher, facts->group, facts->sigalg, facts->alpn};
 
     add_negotiated(tally, names, 1);
     if (*facts->certificate_key)
@@ -131,7 +132,7 @@ void tally_merge(struct tally *into, const struct tally *from) {
         into->half_ops[i] += from->half_ops[i];
     for (int i = 0; i < TALLY_NEGOTIATED && from->negotiated[i].count; i++) {
         const struct negotiated *row = &from->negotiated[i];
-        add_negotiated(into, (const char *const[4]){row->tls_version, row->cipher, row->group, row->sigalg},
+        add_negotiated(into, (const char *const[5]){row->tls_version, row->cipher, row->group, row->sigalg, row->alpn},
                        row->count);
     }
     for (int i = 0; i < TALLY_CERTIFICATES && from->certificates[i].count; i++)

@@ -52,6 +52,7 @@ struct arrival_counts {
 
 struct negotiated {
     char tls_version[TALLY_NAME_MAX], cipher[TALLY_NAME_MAX], group[TALLY_NAME_MAX], sigalg[TALLY_NAME_MAX];
+    char alpn[256];
     uint64_t count; /* 0: this row and those after it are not in use */
 };
 

@@ -25,8 +25,9 @@ static const char *refuse(const char *option, const char *value, const char *why
 
 /* ---- The vtable ---- */
 
-static bool light_open(struct engine *engine, void *memory, int fd, const char *server_name, void *session,
-                       void *owner) {
+static bool light_open(struct engine *engine, void *memory, int fd, const char *server_name, const char *address,
+                       void *session, void *owner) {
+    (void)address;
     return connection_open(memory, (struct light_engine *)engine, fd, server_name, session, owner);
 }
 
@@ -67,6 +68,18 @@ static const char *version_name(int version) {
     }
 }
 
+/* As in a C string. */
+static const char *protocol_name(const struct light_connection *connection) {
+    static char name[256];
+    const uint8_t *chosen = connection->alpn;
+
+    if (!chosen)
+        return "";
+    memcpy(name, chosen + 1, *chosen);
+    name[*chosen] = '\0';
+    return name;
+}
+
 static void light_facts(void *memory, struct engine_facts *facts) {
     const struct light_connection *connection = memory;
 
@@ -77,6 +90,7 @@ static void light_facts(void *memory, struct engine_facts *facts) {
         .cipher = connection->suite->name,
         .group = connection->group ? connection->group->name : "",
         .sigalg = sigalg_name(connection->sigalg),
+        .alpn = protocol_name(connection),
         .certificate_key = connection->certificate ? connection->certificate->key_name : "",
         .chain_bytes = connection->chain_bytes,
     };

@@ -77,6 +77,20 @@ enum alert handshake_certificate(struct light_connection *connection, struct rea
     return connection->certificate ? NO_ALERT : ALERT_DECODE_ERROR;
 }
 
+enum alert handshake_alpn(struct light_connection *connection, struct reader body) {
+    const struct light_engine *engine = connection->engine;
+    struct reader list = reader_vector(&body, 2), name = reader_vector(&list, 1);
+
+    if (!reader_is_done(&body) || !reader_is_done(&list) || name.left == 0)
+        return ALERT_DECODE_ERROR;
+    if (engine->alpn_bytes == 0)
+        return ALERT_UNSUPPORTED_EXTENSION;
+    for (const uint8_t *at = engine->alpn; at < engine->alpn + engine->alpn_bytes; at += 1 + *at)
+        if (*at == name.left && memcmp(at + 1, name.at, name.left) == 0)
+            connection->alpn = at;
+    return connection->alpn ? NO_ALERT : ALERT_ILLEGAL_PARAMETER;
+}
+
 bool handshake_send(struct light_connection *connection, const uint8_t *message, size_t length) {
     hash_add(&connection->handshake->transcript, message, length);
     return connection_queue(connection, CONTENT_HANDSHAKE, message, length);
@@ -106,6 +120,13 @@ void handshake_deliver_session(struct light_connection *connection, struct sessi
 
 /* ---- What comes ---- */
 
+/* RFC 8446, 4.1.3: a server that could speak TLS 1.3 says so at the end of its random bytes. */
+static bool is_downgrade(const uint8_t *random) {
+    static const uint8_t mark[7] = {'D', 'O', 'W', 'N', 'G', 'R', 'D'};
+
+    return memcmp(random + 32 - 8, mark, sizeof mark) == 0 && random[31] <= 1;
+}
+
 static enum alert receive_server_hello(struct light_connection *connection, const struct message *message) {
     const struct light_engine *engine = connection->engine;
     struct server_hello hello;
@@ -123,6 +144,11 @@ static enum alert receive_server_hello(struct light_connection *connection, cons
         return ALERT_ILLEGAL_PARAMETER;
     const struct suite *suite = suite_by_id(hello.suite);
     if (!suite || !engine_offers_suite(engine, suite) || !suite_speaks(suite, hello.version))
+        return ALERT_ILLEGAL_PARAMETER;
+    /* RFC 8446, 4.1.4: what a HelloRetryRequest chose stays chosen. */
+    if (connection->handshake->retried && suite != connection->suite)
+        return ALERT_ILLEGAL_PARAMETER;
+    if (hello.version < TLS1_3_VERSION && engine->max_version >= TLS1_3_VERSION && is_downgrade(hello.random))
         return ALERT_ILLEGAL_PARAMETER;
     connection->version = hello.version;
     connection->suite = suite;

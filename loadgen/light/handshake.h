@@ -68,6 +68,9 @@ void transcript_add(struct handshake *handshake, const struct message *message);
 /* The Certificate's list: what there is to know about it. */
 enum alert handshake_certificate(struct light_connection *connection, struct reader list, bool has_extensions);
 
+/* The body of the server's ALPN extension (RFC 7301, 3.1): one of the names that were offered. */
+enum alert handshake_alpn(struct light_connection *connection, struct reader body);
+
 /* A handshake message of ours: to the transcript and to unsent. */
 bool handshake_send(struct light_connection *connection, const uint8_t *message, size_t length);
 

@@ -81,7 +81,10 @@ enum alert handshake12_server_hello(struct light_connection *connection, const s
                                     const struct message *message) {
     struct handshake *handshake = connection->handshake;
     const struct suite *suite = connection->suite;
+    enum alert alert = hello->alpn.left > 0 ? handshake_alpn(connection, hello->alpn) : NO_ALERT;
 
+    if (alert != NO_ALERT)
+        return alert;
     transcript_begin(handshake, suite_hash(suite, connection->version));
     transcript_add(handshake, message);
     handshake->extended_master_secret = hello->extended_master_secret;

@@ -136,6 +136,21 @@ enum alert handshake13_server_hello(struct light_connection *connection, const s
 
 /* ---- The encrypted messages ---- */
 
+static enum alert receive_extensions(struct light_connection *connection, struct reader body) {
+    struct reader extensions = reader_vector(&body, 2);
+    enum alert alert = reader_is_done(&body) ? NO_ALERT : ALERT_DECODE_ERROR;
+
+    while (alert == NO_ALERT && extensions.left > 0) {
+        uint16_t type = reader_u16(&extensions);
+        struct reader extension = reader_vector(&extensions, 2);
+        if (extensions.failed)
+            alert = ALERT_DECODE_ERROR;
+        else if (type == EXTENSION_ALPN)
+            alert = handshake_alpn(connection, extension);
+    }
+    return alert;
+}
+
 static enum alert receive_certificate(struct light_connection *connection, struct reader body) {
     if (reader_vector(&body, 1).left > 0)
         return ALERT_ILLEGAL_PARAMETER; /* a request context: it is no answer to a request */
@@ -208,6 +223,7 @@ enum alert handshake13_receive(struct light_connection *connection, const struct
     case EXPECT_ENCRYPTED_EXTENSIONS:
         if (message->type != MESSAGE_ENCRYPTED_EXTENSIONS)
             return ALERT_UNEXPECTED_MESSAGE;
+        alert = receive_extensions(connection, message->body);
         handshake->expect = connection->resumed ? EXPECT_FINISHED : EXPECT_CERTIFICATE_OR_REQUEST;
         break;
     case EXPECT_CERTIFICATE_OR_REQUEST:

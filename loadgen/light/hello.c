@@ -7,22 +7,6 @@
 #include <openssl/ssl.h>
 #include <stdlib.h>
 
-enum extension {
-    EXTENSION_SERVER_NAME = 0,
-    EXTENSION_SUPPORTED_GROUPS = 10,
-    EXTENSION_EC_POINT_FORMATS = 11,
-    EXTENSION_SIGNATURE_ALGORITHMS = 13,
-    EXTENSION_ALPN = 16,
-    EXTENSION_EXTENDED_MASTER_SECRET = 23,
-    EXTENSION_SESSION_TICKET = 35,
-    EXTENSION_PRE_SHARED_KEY = 41,
-    EXTENSION_SUPPORTED_VERSIONS = 43,
-    EXTENSION_COOKIE = 44,
-    EXTENSION_PSK_KEY_EXCHANGE_MODES = 45,
-    EXTENSION_KEY_SHARE = 51,
-    EXTENSION_RENEGOTIATION_INFO = 0xff01,
-};
-
 #define PSK_KE     0
 #define PSK_DHE_KE 1
 /* Of a ClientHello without its ticket: some 90 for what is no extension, suites, constant extensions, name, share. */
@@ -348,15 +332,19 @@ static bool read_extension(struct server_hello *hello, uint16_t type, struct rea
     case EXTENSION_SESSION_TICKET:
         hello->ticket = true;
         return reader_is_done(&body);
+    case EXTENSION_ALPN:
+        hello->alpn = body;
+        return body.left > 0;
     default:
-        return true; /* server name, ALPN, point formats, renegotiation: nothing here depends on them */
+        return true; /* server name, point formats, renegotiation: nothing here depends on them */
     }
 }
 
 enum alert server_hello_read(struct server_hello *hello, struct reader body) {
     const uint8_t *random;
 
-    *hello = (struct server_hello){.share = reader_of(body.at, 0), .cookie = reader_of(body.at, 0)};
+    *hello = (struct server_hello){
+        .share = reader_of(body.at, 0), .cookie = reader_of(body.at, 0), .alpn = reader_of(body.at, 0)};
     hello->version = reader_u16(&body);
     random = reader_take(&body, 32);
     hello->session_id = reader_vector(&body, 1);

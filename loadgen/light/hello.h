@@ -5,6 +5,22 @@
 #include "bytes.h"
 #include "light.h"
 
+enum extension {
+    EXTENSION_SERVER_NAME = 0,
+    EXTENSION_SUPPORTED_GROUPS = 10,
+    EXTENSION_EC_POINT_FORMATS = 11,
+    EXTENSION_SIGNATURE_ALGORITHMS = 13,
+    EXTENSION_ALPN = 16,
+    EXTENSION_EXTENDED_MASTER_SECRET = 23,
+    EXTENSION_SESSION_TICKET = 35,
+    EXTENSION_PRE_SHARED_KEY = 41,
+    EXTENSION_SUPPORTED_VERSIONS = 43,
+    EXTENSION_COOKIE = 44,
+    EXTENSION_PSK_KEY_EXCHANGE_MODES = 45,
+    EXTENSION_KEY_SHARE = 51,
+    EXTENSION_RENEGOTIATION_INFO = 0xff01,
+};
+
 /* Writes the extensions that are the same in every ClientHello. False: too many names. */
 bool hello_prepare(struct light_engine *engine);
 
@@ -31,6 +47,7 @@ struct server_hello {
     bool has_psk;
     uint16_t psk;
     bool extended_master_secret, ticket;
+    struct reader alpn; /* the extension's body; empty: none */
 };
 
 enum alert server_hello_read(struct server_hello *hello, struct reader body);

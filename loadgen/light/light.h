@@ -128,6 +128,7 @@ struct light_connection {
     /* For facts. */
     bool resumed, offered;
     uint16_t sigalg;
+    const uint8_t *alpn; /* in the engine's list: a length, and a name; NULL: none was agreed */
     const struct suite *suite;
     const struct group *group; /* NULL: no key was exchanged (psk_ke too), or by RSA */
     int version;

@@ -133,13 +133,14 @@ KEY_OPTIONS = {
 }
 
 
-def make_certificate(folder: Path, key: str = "ecdsa:P-256", name: str = "localhost") -> tuple[Path, Path, Path]:
-    """A self-signed certificate for 127.0.0.1 and `name`: (certificate, key, both in one file)."""
+def make_certificate(folder: Path, key: str = "ecdsa:P-256", name: str = "localhost",
+                     address: str = "127.0.0.1") -> tuple[Path, Path, Path]:
+    """A self-signed certificate for `address` and `name`: (certificate, key, both in one file)."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = key.replace(":", "-") + "-" + name
     certificate, private, both = (folder / f"{stem}.{end}" for end in ("crt", "key", "pem"))
     subprocess.run(["openssl", "req", "-x509", "-nodes", "-days", "30", "-subj", f"/CN={name}",
-                    "-addext", f"subjectAltName=DNS:{name},IP:127.0.0.1", *KEY_OPTIONS[key],
+                    "-addext", f"subjectAltName=DNS:{name},IP:{address}", *KEY_OPTIONS[key],
                     "-keyout", str(private), "-out", str(certificate)], check=True, capture_output=True)
     both.write_text(private.read_text() + certificate.read_text())
     return certificate, private, both

@@ -137,9 +137,16 @@ def attack(engine: str, script: Callable[[socket.socket, int], None], *options: 
 
 # ---- Records that are wrong ----
 
-def server_hello(suite: bytes = b"\xc0\x2b") -> bytes:
-    body = b"\x03\x03" + bytes(32) + b"\0" + suite + b"\0"
+def server_hello(suite: bytes = b"\xc0\x2b", *, random: bytes = bytes(32), session: bytes = b"",
+                 extensions: bytes = b"") -> bytes:
+    body = b"\x03\x03" + random + bytes([len(session)]) + session + suite + b"\0"
+    if extensions:
+        body += len(extensions).to_bytes(2, "big") + extensions
     return b"\x02" + len(body).to_bytes(3, "big") + body
+
+
+def extension(kind: int, body: bytes) -> bytes:
+    return struct.pack(">HH", kind, len(body)) + body
 
 
 GARBAGE = random.Random(1).randbytes(3000)
@@ -162,6 +169,9 @@ WRONG_RECORDS = {
     "Finished first": (record(HANDSHAKE, b"\x14\0\0\x0c" + bytes(12)), ["tls_protocol"]),
     "ServerHello twice": (record(HANDSHAKE, server_hello()) * 2, ["tls_protocol"]),
     "a suite that was not offered": (record(HANDSHAKE, server_hello(b"\x00\x04")), ["tls_protocol"]),
+    "a protocol that nobody offered": (record(HANDSHAKE, server_hello(extensions=extension(16, b"\0\3\2h2"))),
+                                       ["tls_protocol"]),
+    "a downgrade": (record(HANDSHAKE, server_hello(random=bytes(24) + b"DOWNGRD\1")), ["tls_protocol"]),
     "an alert of no known kind": (record(ALERT, b"\x02\xee"), ["tls_alert", "tls_protocol"]),
     "half an alert": (record(ALERT, b"\x02"), ["tls_protocol"]),
 }
@@ -186,6 +196,31 @@ def test_a_wrong_record(engine: str, what: str) -> None:
         connection.sendall(flight)
         fin(connection)
     all_fail(attack(engine, script, "--requests-per-connection", "0"), 4, *classes)
+
+
+# RFC 8446, 4.1.3; SEC 2, 2.4.2: P-256's generator, a public key like any other.
+RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
+GENERATOR = bytes.fromhex("046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
+                          "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_after_a_hello_retry_request_the_suite_is_another(engine: str) -> None:
+    """RFC 8446, 4.1.4. Its hash is the same, so it would do."""
+    version, p256 = extension(43, b"\3\4"), b"\0\x17"
+
+    def script(connection: socket.socket, _: int) -> None:
+        hello = connection.recv(65536)
+        session = hello[44:44 + hello[43]]
+        connection.sendall(record(HANDSHAKE, server_hello(
+            b"\x13\x01", random=RETRY, session=session, extensions=version + extension(51, p256))))
+        while b"\x16\x03" not in connection.recv(65536):
+            pass
+        connection.sendall(record(HANDSHAKE, server_hello(
+            b"\x13\x03", session=session,
+            extensions=version + extension(51, p256 + b"\0\x41" + GENERATOR))))
+        fin(connection)
+    all_fail(attack(engine, script, "--requests-per-connection", "0", version="TLSv1.3"), 4, "tls_protocol")
 
 
 def swapped(flight: list[bytes], number: int) -> list[bytes]:

@@ -452,8 +452,12 @@ def test_verify_peer_takes_the_right_certificate_only(new_context, certificate, 
         good = load("-c", 1, "-n", 2, "--verify-peer", "--ca", certificate[0], url)
         bad = load("-c", 1, "-n", 2, "--verify-peer", "--ca", other[0], url, status=1)
         name = load("-c", 1, "-n", 2, "--verify-peer", "--ca", certificate[0], "--sni", "other.name", url, status=1)
-    assert good["transactions"] == 2
-    assert errors(bad) == errors(name) == {"tls_protocol": 2}
+        number = load("-c", 1, "-n", 2, "--verify-peer", "--ca", certificate[0], server.url)
+    nameless = make_certificate(tmp_path / "nameless", address="127.0.0.2")
+    with serving(server_context(nameless[2])) as server:
+        other_number = load("-c", 1, "-n", 2, "--verify-peer", "--ca", nameless[0], server.url, status=1)
+    assert good["transactions"] == number["transactions"] == 2
+    assert errors(bad) == errors(name) == errors(other_number) == {"tls_protocol": 2}
 
 
 def test_sni_alpn_and_headers_arrive(new_context):
@@ -479,6 +483,23 @@ def test_sni_alpn_and_headers_arrive(new_context):
     assert protocols == ["http/1.1", None, None]
     assert heads[0].split(b"\r\n") == [b"GET / HTTP/1.1", b"X-One: 1", b"Host: given"]
     assert heads[1].split(b"\r\n") == [b"GET /p?q=1 HTTP/1.1", b"Host: localhost:%d" % server.port]
+
+
+@pytest.mark.parametrize("reuse", ["never", "always"])
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("engine", ["light", "openssl"])
+def test_the_protocol_that_was_agreed_is_told(new_context, engine, version, reuse):
+    context = new_context(version)
+    context.set_alpn_protocols(["http/1.1", "x"])
+    ways = ["--engine", engine, "-c", 1, "-n", 3, "--reuse", reuse]
+    with serving(context) as server:
+        agreed = load(*ways, "--alpn", "y,http/1.1", server.url)
+        none = load(*ways, server.url)
+    with serving(new_context(version)) as server:
+        ignored = load(*ways, "--alpn", "http/1.1", server.url)
+    for result, names in [(agreed, {"http/1.1"}), (none, {None}), (ignored, {""})]:
+        assert {row.get("alpn") for row in result["negotiated"]} == names
+        assert sum(row["count"] for row in result["negotiated"]) == 3
 
 
 # ---- Interruptions ----
@@ -617,6 +638,7 @@ HTTP = "http://127.0.0.1:1/"
     (["--ca", "/nonexistent", "--verify-peer", HTTPS], "--ca: /nonexistent: No such file"),
     (["--json", "/nonexistent/x", HTTPS], "--json: /nonexistent/x: No such file"),
     (["--series", "/nonexistent/x", HTTPS], "--series: /nonexistent/x: No such file"),
+    (["--sni", "x" * 256, HTTPS], "--sni: 256 letters: a server name has 255 at most"),
     (["--unix", "relative", HTTP], f"{HTTP}: --unix needs a path"),
     (["--coalesce", "1ms", "--rate", "10", HTTPS], "--coalesce: not in the open loop"),
     (["--coalesce", "1s", HTTPS], "--coalesce: 1s: must be at most"),

@@ -167,7 +167,7 @@ void wire_open(struct wire *wire) {
     wire->in_at = wire->in_length = 0;
     wire->fin = false;
     random_state = 1;
-    MUST(engine->open(engine, wire->connection, OUR_FD, "localhost", wire->session, wire));
+    MUST(engine->open(engine, wire->connection, OUR_FD, "localhost", NULL, wire->session, wire));
     wire->last = engine->handshake(wire->connection);
     check(wire);
 }

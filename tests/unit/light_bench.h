@@ -108,7 +108,7 @@ static inline void begin(struct bench *bench, struct engine *engine, SSL_CTX *co
     }
     bench->fd = pair[0];
     bench->connection = calloc(1, engine->connection_bytes);
-    assert_true(engine->open(engine, bench->connection, pair[1], "localhost", session, bench));
+    assert_true(engine->open(engine, bench->connection, pair[1], "localhost", NULL, session, bench));
     if (!context)
         return;
     bench->ssl = SSL_new(context);
