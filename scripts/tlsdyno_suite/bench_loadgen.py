@@ -71,6 +71,7 @@ READY_LIMIT_S = 10.0
 TURN_MIN_S, TURN_MAX_S = 0.02, 1.0  # those whose turn it is not would be taken for dead
 LIFE_TURNS = 3  # of a kept-alive round, in either order
 COLUMNS = ("part", "case", "tool", "round", "ops", "client_cpu_us_per_op", "server_cpu_us_per_op", "note")
+FIGURE_COLUMNS = ("figure", "median", "low", "high", "goal", "verdict")
 
 
 @dataclass(frozen=True)
@@ -310,12 +311,20 @@ class Figure:
         return median(self.ratios)
 
     @property
-    def verdict(self) -> str:
+    def goal(self) -> str:
         if self.at_least is not None:
-            return f"{'>=':>4}{self.at_least:>5g}  {'met' if self.value >= self.at_least else 'NOT MET'}"
-        if self.at_most is not None:
-            return f"{'<=':>4}{self.at_most:>5g}  {'met' if self.value <= self.at_most else 'NOT MET'}"
-        return f"{'-':>9}"
+            return f">= {self.at_least:g}"
+        return "" if self.at_most is None else f"<= {self.at_most:g}"
+
+    @property
+    def met(self) -> bool:
+        """Also where there is no goal."""
+        return ((self.at_least is None or self.value >= self.at_least)
+                and (self.at_most is None or self.value <= self.at_most))
+
+    @property
+    def verdict(self) -> str:
+        return "" if not self.goal else "met" if self.met else "NOT MET"
 
 
 def ratios(above: list[float], below: list[float]) -> list[float]:
@@ -383,7 +392,15 @@ def print_figures(found: list[Figure]) -> None:
     print(f"\n{'figure, median over the rounds and their middle half':<74}{'figure':>8}{'':>16}{'goal':>9}")
     for figure in found:
         low, high = middle_half(figure.ratios)
-        print(f"{figure.text:<74}{figure.value:>8.2f}{f'{low:.2f} .. {high:.2f}':>16}{figure.verdict}")
+        print(f"{figure.text:<74}{figure.value:>8.2f}{f'{low:.2f} .. {high:.2f}':>16}{figure.goal or '-':>9}"
+              f"  {figure.verdict}".rstrip())
+
+
+def write_csv(file: Path, columns: tuple[str, ...], rows: list[dict[str, object]]) -> None:
+    with file.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 PARTS = {"handshakes": bench_handshakes, "keep-alive": bench_keep_alive, "hold": bench_hold}
@@ -438,10 +455,12 @@ def main(argv: list[str]) -> int:
             return 1
         except Interrupted as interruption:
             return interruption.exit_status
-    with (out / "bench.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(bench.rows)
+    found = list(figures(bench))
+    write_csv(out / "bench.csv", COLUMNS, bench.rows)
+    write_csv(out / "figures.csv", FIGURE_COLUMNS, [
+        {"figure": figure.text, "median": f"{figure.value:.3f}", "low": f"{middle_half(figure.ratios)[0]:.3f}",
+         "high": f"{middle_half(figure.ratios)[1]:.3f}", "goal": figure.goal, "verdict": figure.verdict}
+        for figure in found])
     print(f"server on CPU {cpu_list(cpus[:1])}, generator on CPU {cpus[-1]}, {arguments.rounds} rounds of two turns of "
           f"{arguments.turn}")
     new, kept = NEW[COALESCED], KEPT_ALIVE[COALESCED]
@@ -450,6 +469,6 @@ def main(argv: list[str]) -> int:
           f"--coalesce {kept.coalesce}, held {' '.join(HELD_HOW[COALESCED])}; {RESET}: {COALESCED}, with --close rst; "
           "s_time: one connection, which it ends with RST")
     print_table(bench)
-    print_figures(list(figures(bench)))
-    print(f"\n{out / 'bench.csv'}")
-    return 0
+    print_figures(found)
+    print(f"\n{out / 'bench.csv'}, {out / 'figures.csv'}")
+    return 0 if all(figure.met for figure in found) else 1
