@@ -2,6 +2,9 @@
 /* A request and its response, on a connection that is through its handshake. */
 #include "client_steps.h"
 
+/* At a time: a target that sends faster than its answer can be read must not keep all others waiting. */
+#define READS_MAX 16
+
 bool client_begin_request(struct client *client, uint64_t now_ns) {
     if (!client->has_arrival)
         client->due_ns = client->taken_ns = now_ns;
@@ -82,8 +85,8 @@ static bool take_bytes(struct client *client, size_t length, uint64_t now_ns) {
 }
 
 /*
- * Reads until the response is complete or there is no more for now. As the last read of a response completes it, none
- * is wasted on finding out that there is nothing more.
+ * Reads until the response is complete, there is no more for now, or others must have their turn. As the last read of a
+ * response completes it, none is wasted on finding out that there is nothing more.
  *
  * The end of the stream before the response is complete is unexpected_eof, also on a kept-alive connection before the
  * first byte: a target that wants to close says so in the response before ("Connection: close", which is no error). A
@@ -92,7 +95,7 @@ static bool take_bytes(struct client *client, size_t length, uint64_t now_ns) {
 bool client_step_receiving(struct client *client) {
     struct worker *worker = client->worker;
 
-    for (;;) {
+    for (int reads = 0; reads < READS_MAX; reads++) {
         size_t got;
         enum stream_result result = worker->engine->read(client->connection, worker->bytes, sizeof worker->bytes, &got);
         if (result == STREAM_RETRY) {
@@ -111,6 +114,10 @@ bool client_step_receiving(struct client *client) {
         if (take_bytes(client, got, now_ns))
             return true;
     }
+    /* What the engine holds already is no event any more; that the request has left, and there is room again, is one.
+     */
+    client->read_wants = EV_READ | EV_WRITE;
+    return false;
 }
 
 bool client_step_sending(struct client *client) {

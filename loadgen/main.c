@@ -196,8 +196,12 @@ static const struct option_spec options[] = {
     {"group", 0, OPTION_STRING, "NAME", "key exchange group(s), colon-separated, such as X25519", &tls.groups},
     {"sigalgs", 0, OPTION_STRING, "NAMES", "signature algorithms to offer, colon-separated", &tls.sigalgs},
     {"sni", 0, OPTION_STRING, "NAME", "server name to send (the URL's host, unless it is an address)", &sni},
-    {"alpn", 0, OPTION_STRING, "NAMES", "protocols to offer, comma-separated", &tls.alpn},
-    {"verify-peer", 0, OPTION_FLAG, NULL, "check certificates: one that does not verify is tls_protocol",
+    {"alpn", 0, OPTION_STRING, "NAMES", "protocols to offer, comma-separated; which was chosen is in the result",
+     &tls.alpn},
+    {"verify-peer", 0, OPTION_FLAG, NULL,
+     "check certificates: one that does not verify, or is for another name or address than the URL's (or --sni's "
+     "name), "
+     "is tls_protocol",
      &tls.verify_peer},
     {"ca", 0, OPTION_STRING, "FILE", "with --verify-peer: trust these (PEM), not the system's", &tls.ca_file},
     {.help = "HTTP"},

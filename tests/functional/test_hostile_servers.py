@@ -395,6 +395,29 @@ def test_a_good_server_in_single_bytes_is_a_good_server(pem: Path, engine: str, 
     assert result["transactions"] == 2 and not errors(result)
 
 
+CHUNKS = b"1\r\nx\r\n" * 100000  # slower to be read than to be sent
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_answer_without_end_is_not_all_that_is_looked_at(pem: Path, scheme: str) -> None:
+    """The end of the run, the other connections and a signal have their turn, too."""
+    context = server_context(pem)
+    stop = time.monotonic() + 20
+
+    def script(connection: socket.socket, _: int) -> None:
+        stream = context.wrap_socket(connection, server_side=True) if scheme == "https" else connection
+        stream.recv(65536)
+        stream.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while time.monotonic() < stop:
+            stream.sendall(CHUNKS)
+    with serving(script) as server:
+        result = load("-c", "3", "-d", "500ms", server.url.replace("https", scheme), status=1)
+    assert "error" not in result, result["error"]
+    assert result["totals"]["connections_opened"] == 3
+    assert errors(result) == {"io_timeout": 3}
+    assert result["duration_s"] < 3
+
+
 # ---- Memory ----
 
 MEMCHECK_CONNECTIONS = int(os.environ.get("TLSDYNO_MEMCHECK_CONNECTIONS", "160"))
