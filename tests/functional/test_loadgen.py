@@ -167,28 +167,53 @@ def test_totals_of_a_timed_run_agree_with_the_server(new_context, version, optio
         assert "connect" not in result["latency_us"] or result["latency_us"]["connect"]["count"] <= 5
 
 
+def spoil(faults: Counter[str], every: int, how: Callable[[socket.socket], bool],
+          name: str) -> Callable[[socket.socket], bool]:
+    """One connection in so many is dealt with like this, and counted."""
+    numbers = itertools.count()
+
+    def one(connection: socket.socket) -> bool:
+        if next(numbers) % every != every - 1:
+            return False
+        faults[name] += 1
+        return how(connection)
+    return one
+
+
 @pytest.mark.parametrize("requests", [1, 5])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_totals_agree_with_the_server_with_errors_in_between(new_context, version, requests):
     """Some connections fail before, some after their handshake, and the load ends by the clock in the middle of it."""
-    came, shook = itertools.count(), itertools.count()
     faults: Counter[str] = Counter()
-
-    def spoil(numbers, every: int, how, name: str) -> Callable[[socket.socket], bool]:
-        def one(connection: socket.socket) -> bool:
-            if next(numbers) % every != every - 1:
-                return False
-            faults[name] += 1
-            return how(connection)
-        return one
-
     with serving(new_context(version)) as server:
-        server.on_accept = spoil(came, 5, refuses_with_garbage, "tls_protocol")
-        server.on_handshake = spoil(shook, 7, closes_at_once, "unexpected_eof")
+        server.on_accept = spoil(faults, 5, refuses_with_garbage, "tls_protocol")
+        server.on_handshake = spoil(faults, 7, closes_at_once, "unexpected_eof")
         result = load("-c", 4, "-w", 2, "-d", "500ms", "--warmup", "100ms", "--reuse", "every:10",
                       "--requests-per-connection", requests, server.url, status=1)
     agrees(result, server)
     assert errors(result) == faults and all(faults.values())
+
+
+@pytest.mark.parametrize("loop", [
+    ["--rate", "200", "-d", "700ms"],
+    ["--rate", "200", "--arrivals", "poisson", "-d", "500ms", "--warmup", "200ms", "--requests-per-connection", "0"],
+    ["--rate", "300", "-d", "700ms", "--requests-per-connection", "4"],
+    ["--ramp", "300ms", "-d", "400ms", "-c", "20"],
+    ["--burst", "60"],
+    ["--burst", "60", "--warmup", "500ms"],
+    ["--hold", "-c", "20", "--hold-interval", "150ms", "-d", "700ms"],
+], ids=" ".join)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_totals_of_every_loop_agree_with_the_server(new_context, version, loop):
+    """With connections that fail in between."""
+    faults: Counter[str] = Counter()
+    with serving(new_context(version)) as server:
+        server.on_accept = spoil(faults, 5, refuses_with_garbage, "tls_protocol")
+        result = load("-w", 2, "--tls-version", version, *loop, server.url, status=1)
+    agrees(result, server)
+    assert errors(result) == faults and faults["tls_protocol"] > 2
+    arrivals = result.get("open_loop")
+    assert not arrivals or arrivals["due"] == sum(arrivals[what] for what in ("done", "failed", "never_begun"))
 
 
 def test_one_connection_in_a_hundred_is_a_full_handshake(new_context):
