@@ -114,8 +114,7 @@ bool client_step_receiving(struct client *client) {
         if (take_bytes(client, got, now_ns))
             return true;
     }
-    /* What the engine holds already is no event any more; that the request has left, and there is room again, is one.
-     */
+    /* What the engine holds already is no event any more, but that there is room to send is one. */
     client->read_wants = EV_READ | EV_WRITE;
     return false;
 }

@@ -199,9 +199,8 @@ static const struct option_spec options[] = {
     {"alpn", 0, OPTION_STRING, "NAMES", "protocols to offer, comma-separated; which was chosen is in the result",
      &tls.alpn},
     {"verify-peer", 0, OPTION_FLAG, NULL,
-     "check certificates: one that does not verify, or is for another name or address than the URL's (or --sni's "
-     "name), "
-     "is tls_protocol",
+     "check certificates: one that does not verify, or is for another name or address than the URL's (or --sni's), is "
+     "tls_protocol",
      &tls.verify_peer},
     {"ca", 0, OPTION_STRING, "FILE", "with --verify-peer: trust these (PEM), not the system's", &tls.ca_file},
     {.help = "HTTP"},

@@ -17,8 +17,7 @@ void output_check(const char *option, const char *file);
  */
 FILE *output_open(const char *option, const char *file);
 
-/* written: false if writing has failed already. False, with a line on standard error, if anything of it did not get
- * there. */
+/* written: false if writing has failed already. False, with a line on standard error, if not all of it got there. */
 bool output_close(const char *option, const char *file, FILE *out, bool written);
 
 #endif

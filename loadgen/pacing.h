@@ -75,8 +75,7 @@ uint64_t pacing_next_ns(const struct pacing *pacing);
 /* Open loop: the measured phase ends now, and nothing that waits will begin. */
 void pacing_stop(struct pacing *pacing, uint64_t now_ns);
 
-/* Open loop: how many became due in the measured phase and were never taken. Beyond a million, reckoned from the rate.
- */
+/* Open loop: how many became due in the measured phase and were never taken. Those beyond a million are reckoned. */
 uint64_t pacing_never_taken(const struct pacing *pacing);
 
 /* "fixed", "poisson" or "burst". */
