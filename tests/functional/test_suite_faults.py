@@ -82,6 +82,12 @@ def wait_for_load(place: Path, runner: subprocess.Popen[str]) -> None:
     raise AssertionError(f"the run ended before it was loaded: {runner.communicate()}")
 
 
+def was_measured(row: dict[str, str]) -> None:
+    """Whether it stands is up to what else this machine does just now."""
+    assert row["status"] != "failed" and "died" not in row["reason"] and "killed" not in row["reason"], row["reason"]
+    assert float(row["subject_cpu_us_per_op"]) > 0
+
+
 @pytest.mark.parametrize("victim, which, reason", [
     ("echo-backend", "master", "backend died in mid-run: it was killed by SIGKILL"),
     ("proxy", "master", "subject died in mid-run: it was killed by SIGKILL"),
@@ -97,7 +103,7 @@ def test_a_killed_program_fails_its_row_and_the_run_goes_on(place: Path, victim:
     first, second = rows_of(place)
     assert (first["status"], first["stands"], first["subject_cpu_us_per_op"]) == ("failed", "", "")
     assert first["reason"].startswith(reason)
-    assert second["stands"] in ("cost", "all"), second["reason"]
+    was_measured(second)
     assert runner.returncode == 4, errors
     assert left_behind(place) == []
 
@@ -114,7 +120,7 @@ def test_a_killed_proxy_worker_spoils_the_row(place: Path) -> None:
     runner.communicate(timeout=240)
     first, second = rows_of(place)
     assert (first["status"], first["stands"]) == ("invalid", "") and "errors: " in first["reason"]
-    assert second["stands"] in ("cost", "all"), second["reason"]
+    was_measured(second)
     assert left_behind(place) == []
 
 
