@@ -11,6 +11,7 @@
 #                   loadgen's, to servers that break the protocol
 #   make aborted-handshakes   100,000 handshakes that are broken off, or ABORTED_HANDSHAKES=: nothing is left behind
 #   make testssl    scan the proxy with testssl.sh
+#   make bench-loadgen   the load generator beside openssl s_time and wrk: seven minutes
 #   make bench-backend   the origin's CPU time a request beside nginx's: a minute and a half
 #   make bench-sync what sharing sessions between hosts is worth and costs: more than a quarter of an hour
 #   make lint       formatting, static analysis
@@ -175,7 +176,7 @@ bench-loadgen: deps-bench-loadgen
 	@$(MAKE) --no-print-directory -s -j2 all
 	@TLSDYNO_BUILD_DIR="$(CURDIR)/$(BUILD)" $(PYTHON) scripts/bench-loadgen
 
-# The origin's CPU time a request beside nginx's: half a minute.
+# The origin's CPU time a request beside nginx's.
 .PHONY: bench-backend
 bench-backend: deps-bench
 	@$(MAKE) --no-print-directory -s -j2 all $(LEAST_SERVER)
